@@ -168,7 +168,7 @@ def main() -> None:
     posing.add_argument("--seeds", type=int, default=2, help="draws of each part (2)")
     posing.set_defaults(run=print_poses)
     arguments = parser.parse_args()
-    least = {"side": 32, "train": 1, "good": 1, "defects": 1, "images": 20, "seeds": 1}
+    least = {"side": 32, "train": 1, "good": 1, "defects": 1, "images": 10, "seeds": 1}
     for name in vars(arguments).keys() & least.keys():
         if getattr(arguments, name) < least[name]:
             parser.error(f"--{name} is {getattr(arguments, name)}: expected {least[name]} at least")

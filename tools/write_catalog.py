@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import json
 import sys
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +18,10 @@ from padim_zoo import registry
 from padim_zoo.backbones.torchvision import RESNETS
 from padim_zoo.cli.list import describe
 from padim_zoo.core.jsonable import to_jsonable
+from padim_zoo.registry.signature import Signature
+
+TAKE_ARGUMENTS = ("detector", "estimator")
+"""Kinds whose specs have arguments that can be told from their factories."""
 
 FILE = Path(registry.__file__).with_name("catalog.json")
 
@@ -31,6 +36,9 @@ def make_catalog() -> dict[str, Any]:
                 record["weights_offline"] = RESNETS[record["name"]][1]
         families = {family.prefix: family.summary for family in names.families()}
         catalog[names.kind] = {"records": {record["name"]: record for record in records}, "families": families}
+        takers = names.names() if names.kind in TAKE_ARGUMENTS else ()
+        signatures = {name: Signature.of(names.entry(name).factory) for name in takers}
+        catalog[names.kind]["signatures"] = {name: asdict(signature) for name, signature in signatures.items()}
     return catalog
 
 

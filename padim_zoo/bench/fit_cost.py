@@ -1,7 +1,8 @@
 """What a fit would cost, in time, memory and model size, before it is done; and what cheaper ways would cost.
 
 One image passes through the backbone as in the fit. The rest is fitted on small crops of it, at two sizes, as many
-as there would be images. What that takes grows with the number of patches, and is drawn on along a line.
+as there would be images. What that takes grows with the number of patches, and is drawn on along a line. Where parts
+are brought to one pose, the poses of a few images are learned, which takes time for each of them.
 """
 
 from __future__ import annotations
@@ -18,7 +19,11 @@ import numpy as np
 from padim_zoo.bench.measure import MEGABYTE, PeakMemory
 from padim_zoo.core.errors import InputError
 from padim_zoo.data.image import read_image
+from padim_zoo.detectors.aligning_extractor import AligningExtractor
 from padim_zoo.detectors.backbone_detector import BackboneDetector
+from padim_zoo.detectors.choose_registration import MOST_IMAGES, choose_registration
+from padim_zoo.detectors.padim import PaDiM
+from padim_zoo.detectors.registration import KINDS, Registration
 from padim_zoo.detectors.suspects import leave_one_out_seconds
 from padim_zoo.features.features import Features
 from padim_zoo.statistics.accumulator import largest_array
@@ -28,6 +33,9 @@ LARGEST_MODEL = 500 * 10**6
 
 MOST_CROPS = 1000
 """Crops of a probe; of more images, time and samples are drawn on too."""
+
+IMAGES_OF_POSES = 12
+"""Of which poses are learned, evenly from all."""
 
 _SIDES = (4, 8)
 """Sides of the crops of the two probes, in strides of the coarsest layer."""
@@ -98,7 +106,7 @@ def fit_costs(
     Raises
     ------
     InputError
-        If the first image cannot be read, or the detector is of no kind whose fit can be drawn on.
+        If one of the images looked at cannot be read, or the detector is of no kind whose fit can be drawn on.
     """
     if not isinstance(detector, BackboneDetector) or not detector.cost.grows_with_patches:
         name = getattr(detector, "name", type(detector).__name__)
@@ -106,15 +114,42 @@ def fit_costs(
     costs: list[FitCost] = []
     start = time.perf_counter()
     image = read_image(paths[0], detector.extractor.bit_depth)
-    decoding = time.perf_counter() - start
-    for way, changes in _ways(detector):
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")
-            cost = _cost(detector, way, changes, image, paths, folds=folds, rounds=rounds, resumable=resumable)
-            costs.append(replace(cost, seconds=cost.seconds + decoding * len(paths)))
+    reading = (time.perf_counter() - start) * len(paths)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        registration = None
+        if isinstance(detector, PaDiM) and detector.register is not None:
+            registration, reading = _poses(detector, paths)
+        more: dict[str, Any] = {"folds": folds, "rounds": rounds, "resumable": resumable, "registration": registration}
+        for way, changes in _ways(detector):
+            cost = _cost(detector, way, changes, image, paths, **more)
+            costs.append(replace(cost, seconds=cost.seconds + reading))
     limit = min(LARGEST_MODEL, detector.extractor.budget) / MEGABYTE
     best = next((number for number, cost in enumerate(costs) if cost.model_mb <= limit), None)
     return [replace(cost, recommended=number == best) for number, cost in enumerate(costs)]
+
+
+def _poses(detector: PaDiM, paths: Sequence[Path]) -> tuple[Registration | None, float]:
+    """What a few images say of poses, and the seconds that all of them would take, decoding included."""
+    some = list(paths[:: max(1, len(paths) // IMAGES_OF_POSES)][:IMAGES_OF_POSES])
+
+    def learn(kind: str | None) -> tuple[Registration | None, float]:
+        one = _variant(detector, cache=False, register=kind).with_backbone(detector.build_backbone())
+        assert isinstance(one, PaDiM)
+        one.draw()
+        extractor, _ = one.extractor.on_grid_of(list(paths))
+        assert isinstance(extractor, AligningExtractor)
+        start = time.perf_counter()
+        learned, _ = choose_registration(extractor, some, one.embed)
+        return learned, time.perf_counter() - start
+
+    registration, seconds = learn(detector.register)
+    if detector.register != "auto":
+        return registration, seconds * len(paths) / len(some)
+    # Motions are learned of all images, and compared on some.
+    learning = sum(learn(kind)[1] for kind in KINDS)
+    compared = max(0.0, seconds - learning) * min(len(paths), MOST_IMAGES) / len(some)
+    return registration, learning * len(paths) / len(some) + compared
 
 
 def _ways(detector: BackboneDetector[Any]) -> Iterator[tuple[str, dict[str, Any]]]:
@@ -144,15 +179,21 @@ def _cost(
     folds: int,
     rounds: int,
     resumable: bool,
+    registration: Registration | None,
 ) -> FitCost:
-    """What a way costs but for decoding, by one decoded image; ``rounds`` are those of leave-one-out."""
+    """What a way costs but for decoding and poses, by one decoded image; ``rounds`` are those of leave-one-out.
+
+    With a registration it is by the file of that image, whose finer pixels are read, and decoding is counted.
+    """
     whole = _variant(detector, cache=False, **changes)
     if "layers" not in changes:
         whole = whole.with_backbone(detector.build_backbone())
     backbone = whole.build_backbone()
     extractor, _ = whole.extractor.on_grid_of(list(paths))
     region = extractor.region_of_interest()
-    source: Any = [image] if region is None or region.common else paths[:1]  # masks of single images go by names
+    extractor.facts = replace(extractor.facts, registration=registration)
+    by_pixels = registration is None and (region is None or region.common)  # masks of single images go by names
+    source: Any = [image] if by_pixels else paths[:1]
     next(extractor.features(source, fit=True))  # how images are cut, and what is packed once, takes time of its own
     with PeakMemory() as of_image:
         start = time.perf_counter()

@@ -18,7 +18,7 @@ from padim_zoo.bench.robustness import FrozenFit
 from padim_zoo.bench.run import Run
 from padim_zoo.bench.run_images import drawn_images, features_drawn, without_learned
 from padim_zoo.bench.run_result import GroundTruth, RunResult
-from padim_zoo.bench.shared_folds import SharedFolds
+from padim_zoo.bench.shared_folds import NOT_IN_ONE_PASS, SharedFolds
 from padim_zoo.bench.suite import Suite
 from padim_zoo.bench.timed_fit import Extracted, LatencyMeter, TimedFit
 from padim_zoo.cache.caches import Caches
@@ -46,8 +46,8 @@ LATENCY_PIXELS = 2**25
 """Of all images on which latency is measured, at most: they are in memory, decoded."""
 
 NO_THRESHOLD = (
-    "no threshold, so neither detections nor false alarms: this needs --folds (one pass gives folds only of PaDiM with "
-    "a covariance a·S + b·I)"
+    "no threshold, so neither detections nor false alarms: give --folds, e.g. 5 (without, only padim with a covariance "
+    f"a·S + b·I has folds, and not with {', '.join(NOT_IN_ONE_PASS)})"
 )
 """The note of a run that has no folds from one pass."""
 

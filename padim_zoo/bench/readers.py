@@ -65,6 +65,14 @@ def share(name: str, value: Any) -> float:
     return result
 
 
+def rate(name: str, value: Any) -> float:
+    """A number above 0 and below 1."""
+    result = number(name, value)
+    if not 0 < result < 1:
+        raise InputError(f"{name} is {result:g}: expected a number between 0 and 1, e.g. 0.01")
+    return result
+
+
 def share_of_defects(name: str, value: Any) -> float:
     """A number above 0 and below 1."""
     result = number(name, value)
@@ -189,6 +197,14 @@ def map_score(name: str, value: Any) -> str:
     from padim_zoo.detectors.map_score import MapScore  # it takes the registries, which a leaderboard does not need
 
     return str(MapScore.parse(text(name, value)))
+
+
+def colormap(name: str, value: Any) -> str:
+    """The name of a color map."""
+    from padim_zoo.pictures.colormap import color_table  # it takes NumPy, and matplotlib for all names but one
+
+    color_table(text(name, value))
+    return str(value)
 
 
 def memory(name: str, value: Any) -> int:

@@ -21,6 +21,9 @@ from padim_zoo.features.patch_embeddings import PatchEmbeddings
 from padim_zoo.statistics.accumulator import Accumulator, largest_array
 from padim_zoo.statistics.samples import Samples
 
+NOT_IN_ONE_PASS = ("register", "roi", "trim_patches", "augment", "tta")
+"""Parameters that give a detector distances of its own: none of its folds come from one pass."""
+
 
 class _Distances(NamedTuple):
     """Squared distances by one estimator: (P, K, N) of the test images, (P, n) of the normal ones."""
@@ -137,11 +140,9 @@ def _but_the_estimator(run: Run) -> RunConfig:
 
 def _linear_shrinkage(detector: Detector) -> LinearShrinkage | None:
     """The estimator of a detector whose distances a pass gives, with nothing of their own in the way to scores."""
-    if type(detector) is not PaDiM or detector.extractor.views.of_fit.count > 1:
+    if type(detector) is not PaDiM:
         return None
-    if detector.roi is not None or detector.register is not None or detector.values_of_maps is not None:
-        return None
-    if detector.trim_patches is not None:
+    if detector.values_of_maps is not None or any(getattr(detector, name) is not None for name in NOT_IN_ONE_PASS):
         return None
     estimator = detector.build_estimator()
     if isinstance(estimator, LinearShrinkage) and type(estimator).fit is LinearShrinkage.fit:

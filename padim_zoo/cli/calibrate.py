@@ -7,7 +7,7 @@ from typing import Any
 
 import click
 
-from padim_zoo.cli.options import PATH, hold, new_model_options, target_of
+from padim_zoo.cli.options import MODEL, hold, new_model_options, target_of
 from padim_zoo.cli.settings import asked_settings, setting_command
 from padim_zoo.cli.table import show_json, show_rows, size_of
 from padim_zoo.cli.thresholds import regions_of, threshold_of
@@ -16,7 +16,7 @@ from padim_zoo.detectors.description import unpromised
 
 
 @setting_command("calibrate")
-@click.argument("model", type=PATH)
+@click.argument("model", type=MODEL)
 @click.option("--threshold", type=float, help="Set it by hand; it promises no false-alarm rate.")
 @click.option(
     "--alarms-per-hour", type=float, metavar="N", help="Rate as false alarms per hour, with --parts-per-hour."
@@ -45,8 +45,6 @@ def calibrate(
     threshold. --map-values p-value switches to maps of p-values, at the same rates. Everything else stays the same.
     Without --output or --in-place nothing is written.
     """
-    from padim_zoo.detectors.recalibration import calibrate_file
-
     if alarms_per_hour is not None or parts_per_hour is not None:
         if fpr is not None or threshold is not None:
             raise InputError("--alarms-per-hour excludes --fpr and --threshold: give one of them")
@@ -54,6 +52,8 @@ def calibrate(
     target = target_of(model, output, in_place) if output is not None or in_place else None
     if target is not None:
         hold(target)
+    from padim_zoo.detectors.recalibration import calibrate_file
+
     made = calibrate_file(
         model,
         target,

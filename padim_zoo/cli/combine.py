@@ -6,7 +6,7 @@ from pathlib import Path
 
 import click
 
-from padim_zoo.cli.options import PATH, check_target, comma_separated, output_option
+from padim_zoo.cli.options import MODEL, check_target, comma_separated, output_option
 from padim_zoo.cli.settings import setting_command
 from padim_zoo.cli.table import show_rows, size_of
 from padim_zoo.cli.thresholds import threshold_of
@@ -14,7 +14,7 @@ from padim_zoo.core.errors import InputError
 
 
 @setting_command("combine")
-@click.argument("models", nargs=-1, required=True, type=PATH)
+@click.argument("models", nargs=-1, required=True, type=MODEL)
 @output_option("The ensemble, one file.")
 @click.option(
     "--weights",
@@ -29,12 +29,12 @@ def combine(
     The MODELS must be fitted on the same normal images with the same transform, and have thresholds: the scores behind
     these bring the members to one scale.
     """
+    check_target(output, "ensemble.safetensors")
     from padim_zoo.detectors.backbone_detector import BackboneDetector
     from padim_zoo.detectors.combining import refuse_doubles
     from padim_zoo.detectors.ensemble import Ensemble
     from padim_zoo.detectors.loading import load
 
-    check_target(output, "ensemble.safetensors")
     members = []
     for model in models:
         member = load(model)

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from padim_zoo.cli.inputs import load_category, load_detector, predict_in
-from padim_zoo.cli.options import PATH, check_target
+from padim_zoo.cli.options import MODEL, PATH, check_target
 from padim_zoo.cli.settings import setting_command
 from padim_zoo.cli.table import show_json, show_table
 from padim_zoo.core.errors import InputError
@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 
 
 @setting_command("evaluate")
-@click.argument("model", type=PATH)
+@click.argument("model", type=MODEL)
 @click.option("--json", "as_json", is_flag=True, help="Print JSON instead of tables.")
 @click.option("-o", "--output", type=PATH, help="Folder for figures.csv, figures.json and pictures.")
 def evaluate(
@@ -59,6 +59,8 @@ def evaluate(
 
     --output writes all of this as figures.csv and figures.json too.
     """
+    if pictures and output is None:
+        raise InputError("--pictures need a folder to write to: add --output DIR")
     from padim_zoo.bench.evaluation import Evaluation, score_test_images
     from padim_zoo.core.spill import spill_above
     from padim_zoo.data.sample import protocol_of
@@ -67,8 +69,6 @@ def evaluate(
     from padim_zoo.report.picture_folder import picture_folder, refuse_among_images
     from padim_zoo.statistics.accumulator import default_budget, largest_array
 
-    if pictures and output is None:
-        raise InputError("--pictures need a folder to write to: add --output DIR")
     # Maps that memory has no room for lie in files, from which metrics are computed block by block.
     click.get_current_context().with_resource(spill_above(largest_array(memory or default_budget())))
     opened, category = load_category({"dataset": dataset, "cache": cache, **source})

@@ -7,7 +7,7 @@ from typing import Any
 
 import click
 
-from padim_zoo.cli.options import PATH, check_target
+from padim_zoo.cli.options import MODEL, PATH, check_target
 from padim_zoo.cli.settings import setting_command
 from padim_zoo.core.errors import InputError
 from padim_zoo.detectors.description import coverage_of
@@ -26,7 +26,7 @@ def _height_and_width(ctx: click.Context, parameter: click.Parameter, value: str
 
 
 @setting_command("export")
-@click.argument("model", type=PATH)
+@click.argument("model", type=MODEL)
 @click.option("--format", "form", type=click.Choice(list(SUFFIXES)), required=True)
 @click.option("-o", "--output", type=PATH, help="The file.  [default: MODEL with the suffix of the format]")
 @click.option(
@@ -54,15 +54,16 @@ def export(
     0.001 (0.05 with a backbone in bfloat16). OpenVINO needs two files, FILE.xml and FILE.bin.
     """
     from padim_zoo.data.files import image_files
-    from padim_zoo.detectors.loading import load
-    from padim_zoo.export.exporting import export as write
 
     target = output or model.with_suffix(SUFFIXES[form])
     check_target(target, f"model{SUFFIXES[form]}")
+    paths = image_files(images) if images else None
+    from padim_zoo.detectors.loading import load
+    from padim_zoo.export.exporting import export as write
+
     detector: Any = load(model, device="cpu")
     if threshold is not None:
         detector.threshold_ = threshold
-    paths = image_files(images) if images else None
     done = write(detector, target, form, precision=precision, input_size=input_size, images=paths)
     difference = done.difference
     maps = "" if difference.maps is None else f", maps by {difference.maps:.1e}"
@@ -76,8 +77,8 @@ def export(
     if detector.takes_sizes and input_size is None:
         height, width = detector.image_size_
         click.echo(
-            f"Note: the model takes images of several sizes, and the file those of {height}x{width} only: --input-size "
-            "takes another",
+            f"Note: the model takes images of several sizes, and the file those of {height}x{width} only"
+            f"{', which has room for all of the fit' if detector.several_sizes else ''}: for others give --input-size",
             err=True,
         )
     if done.note is not None:

@@ -17,6 +17,7 @@ from padim_zoo.cli.suspects import check_suspects, tell_cost, write_suspects
 from padim_zoo.cli.table import show_rows, size_of
 from padim_zoo.cli.thresholds import (
     groups_of_images,
+    kept_of_samples,
     named_groups,
     regions_of,
     remember_names,
@@ -80,16 +81,11 @@ def fit(
     """
     import numpy as np
 
-    from padim_zoo.bench.build import detector_parameters
-    from padim_zoo.cache.caches import Caches
-    from padim_zoo.cache.fingerprints import FingerprintsInMemory
     from padim_zoo.data.files import normal_image_files
+    from padim_zoo.data.roi import RegionOfInterest
     from padim_zoo.data.sample import protocol_of
     from padim_zoo.data.unreadable import naming_unreadable, readable_images
-    from padim_zoo.detectors.calibration import Calibration
-    from padim_zoo.detectors.p_value_maps import note_on_tail
     from padim_zoo.metrics.conformal import conformal_threshold
-    from padim_zoo.registry import detectors
 
     asked = asked_settings()
     if bool(images) == any(name in asked for name in DATASET):
@@ -121,6 +117,18 @@ def fit(
         paths, skipped = [sample.path for sample in category.train], list(category.left_out)
     refuse_same({"--output": output, "--report": report}, paths)
     tell_data(paths, skipped)
+    if settings["roi"] is not None:
+        RegionOfInterest(settings["roi"])  # which refuses what does not exist
+    for rate in (fpr, region_fpr):
+        if rate is not None:
+            conformal_threshold(np.zeros(len(paths)), rate)  # which refuses a rate that so few cannot promise
+    from padim_zoo.bench.build import detector_parameters
+    from padim_zoo.cache.caches import Caches
+    from padim_zoo.cache.fingerprints import FingerprintsInMemory
+    from padim_zoo.detectors.calibration import Calibration
+    from padim_zoo.detectors.p_value_maps import note_on_tail
+    from padim_zoo.registry import detectors
+
     parameters = asked_parameters()
     protocol = None if dataset is None else protocol_of(dataset)
     if protocol is not None and not {"resize", "crop"} & parameters.keys():
@@ -202,7 +210,8 @@ def fit(
     options = {"resumable": resumable or None, "dtype": model_dtype}
     model.save(output, **{name: value for name, value in options.items() if value is not None})
     saved = describe_work(model, coverage_of(model, paths)) | trimmed
-    saved |= {"threshold": threshold, **regions, "seconds": f"{seconds:.1f}", "saved": size_of(output)}
+    saved |= {"threshold": threshold, **regions, **(kept_of_samples(model) if resumable and shard is None else {})}
+    saved |= {"seconds": f"{seconds:.1f}", "saved": size_of(output)}
     show_rows(model.describe_fit() | saved)
     if calibration is not None:
         show_prices(calibration)

@@ -8,7 +8,7 @@ from typing import Any
 
 import click
 
-from padim_zoo.bench.fit_cost import USUAL_ROUNDS, FitCost
+from padim_zoo.bench.fit_cost import IMAGES_OF_POSES, USUAL_ROUNDS, FitCost
 from padim_zoo.cli.table import show_json, show_table
 from padim_zoo.core.memory import amount
 from padim_zoo.core.numbers import number_of
@@ -39,7 +39,8 @@ def show_costs(model: Any, costs: Sequence[FitCost], paths: Sequence[Path], *, t
     if trims:
         click.echo(f"note: the time is for {USUAL_ROUNDS} rounds of --trim; it ends when the same images go again")
     if getattr(model, "register", None) is not None:
-        click.echo("note: the margin of register is not counted: add a third to memory and model, and more to time")
+        some = min(len(paths), IMAGES_OF_POSES)
+        click.echo(f"note: poses were learned of {number_of(some, 'image')} here: with all, the margin may be larger")
     if getattr(model, "roi", None) is not None:
         click.echo("note: all patches are counted, also those that --roi leaves out of the model")
     if not any(cost.recommended for cost in costs):

@@ -9,7 +9,7 @@ from typing import Any
 import click
 
 from padim_zoo.cli.candidates import complete_files
-from padim_zoo.cli.options import PATH, hold, new_model_options, target_of
+from padim_zoo.cli.options import MODEL, hold, new_model_options, target_of
 from padim_zoo.cli.settings import setting_command
 from padim_zoo.cli.table import show_rows, size_of
 from padim_zoo.cli.thresholds import regions_of, threshold_of, try_to_calibrate
@@ -18,7 +18,7 @@ from padim_zoo.core.numbers import number_of
 
 
 @setting_command("forget")
-@click.argument("model", type=PATH)
+@click.argument("model", type=MODEL)
 @click.argument("images", nargs=-1, shell_complete=complete_files, required=True)
 @new_model_options()
 def forget(
@@ -40,12 +40,13 @@ def forget(
 
     Cached data of these files is removed too. The model is written to --output, or replaced with --in-place.
     """
-    from padim_zoo.cache.caches import Caches
     from padim_zoo.data.files import image_files
-    from padim_zoo.detectors.loading import load
 
     target = target_of(model, output, in_place)
     paths = image_files(images)
+    from padim_zoo.cache.caches import Caches
+    from padim_zoo.detectors.loading import load
+
     hold(target)
     detector: Any = load(model, device=device, batch_size=batch_size)
     if not hasattr(detector, "forget"):

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from padim_zoo.cli.options import PATH, check_target, output_option
+from padim_zoo.cli.options import MODEL, check_target, output_option
 from padim_zoo.cli.settings import setting_command
 from padim_zoo.cli.table import show_rows, size_of
 from padim_zoo.cli.thresholds import regions_of, show_prices, threshold_of, try_to_calibrate
@@ -45,7 +45,7 @@ def _why_without_samples(detector: Any) -> str:
 
 
 @setting_command("merge")
-@click.argument("models", nargs=-1, required=True, type=PATH)
+@click.argument("models", nargs=-1, required=True, type=MODEL)
 @output_option("The merged model, one file.")
 @click.option("--resumable", is_flag=True, help="Save what padim-zoo update and merge need.")
 def merge(models: tuple[Path, ...], output: Path, fpr: float | None, resumable: bool) -> None:
@@ -58,11 +58,11 @@ def merge(models: tuple[Path, ...], output: Path, fpr: float | None, resumable: 
     The merged model has a threshold if all models hold their samples. Models of many images hold moments instead, which
     are smaller. The rate is the one that all models share, or else the usual one. Groups of images stay together.
     """
-    from padim_zoo.detectors.loading import load
-
     if len(models) < 2:
         raise InputError(f"nothing to merge with {models[0]}: expected two or more models")
     check_target(output)
+    from padim_zoo.detectors.loading import load
+
     asked_rates: set[float | None] = set()
     calibrations: list[Calibration] = []
 

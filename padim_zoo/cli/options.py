@@ -28,6 +28,21 @@ PATH = _NamedPath(path_type=Path)
 """The type of arguments and options that are files or folders."""
 
 
+class _ModelPath(_NamedPath):
+    """A model, or an exported one, that is there: what reads it takes seconds to import."""
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
+        """Make a path of it, or say that it is no file."""
+        path = super().convert(value, param, ctx)
+        if not path.is_file():
+            raise InputError(f"the model {path} is not a file: expected one that padim-zoo fit wrote")
+        return path
+
+
+MODEL = _ModelPath(path_type=Path)
+"""The type of arguments that are models."""
+
+
 def comma_separated(ctx: click.Context, parameter: click.Parameter, value: str | None) -> tuple[str, ...] | None:
     """Callback of an option that takes several names."""
     return None if value is None else tuple(part.strip() for part in value.split(",") if part.strip())

@@ -13,7 +13,7 @@ import click
 
 from padim_zoo.cli.candidates import complete_files
 from padim_zoo.cli.inputs import expect, load_detector, predict_in
-from padim_zoo.cli.options import PATH, check_target, refuse_same
+from padim_zoo.cli.options import MODEL, PATH, check_target, refuse_same
 from padim_zoo.cli.settings import asked_settings, setting_command
 from padim_zoo.core.atomic_write import write_text_whole
 from padim_zoo.core.errors import CANNOT_WRITE, InputError
@@ -35,7 +35,7 @@ SOME_FAILED = 1
 
 
 @setting_command("predict")
-@click.argument("model", type=PATH)
+@click.argument("model", type=MODEL)
 @click.argument("images", nargs=-1, shell_complete=complete_files, required=True)
 @click.option("-o", "--output", type=PATH, help="Folder for scores, maps and pictures.")
 @click.option("--scores", metavar="FILE|-", help="Where to write the scores.  [default: scores.csv in --output, or -]")
@@ -83,6 +83,9 @@ def predict(
     of fit --region-fpr, or else that of the pictures. --regions gives boxes and masks in the pixels of the image before
     resize and crop.
 
+    Of a model with the parameter register, a row has the pose of the part too: turn in degrees, clockwise; shift_x and
+    shift_y in pixels of the resized image; and pose_p_value. They are empty where no pose was found.
+
     Scores go row by row to a file whose name ends in .part, which is renamed at the end. If the command is interrupted,
     --resume scores the remaining images.
 
@@ -116,6 +119,10 @@ def predict(
     refuse_same(written, paths)
     if output is not None and pictures:
         refuse_among_images(output, pictures, (Path(image) for image in images if Path(image).is_dir()), paths)
+    if roi is not None:
+        from padim_zoo.data.roi import RegionOfInterest
+
+        RegionOfInterest(roi)  # which refuses what does not exist
     limits: dict[str, Any] = {"device": device, "batch_size": batch_size, "memory": memory, "stream": stream}
     detector = _detector(model, runtime, cache, limits)
     if "map_values" in asked_settings():
@@ -132,9 +139,10 @@ def predict(
     limit = own if threshold is None else threshold
     folder = picture_folder(output, PictureChoice(pictures, alpha, colormap), detector, model, threshold)
     as_json = form == "json" or (form is None and target.lower().endswith(".json"))
+    poses = getattr(detector, "registration_", None) is not None
     options = {"threshold": threshold, "roi": _content_of(roi), "maps": maps, "pictures": pictures}
     options |= {"alpha": alpha, "colormap": colormap, "runtime": runtime, "map_values": map_values}
-    file = None if is_stream(target) else ScoreFile(Path(target), as_json=as_json)
+    file = None if is_stream(target) else ScoreFile(Path(target), as_json=as_json, poses=poses)
     if file is None and resume:
         raise InputError(f"--resume continues a file, and {target} is not one: add --output DIR, or --scores FILE")
     rows: list[Row] = []
@@ -153,7 +161,7 @@ def predict(
                 row = _row(path, result, limit)
                 try:
                     if not isinstance(result, InputError):
-                        score, anomaly_map, pictured = result
+                        score, anomaly_map, pictured, _ = result
                         if maps and output is not None and anomaly_map is not None:
                             size = image_size(path)
                             if maps == "original" and pictured is not None:
@@ -184,9 +192,9 @@ def predict(
     if file is not None:
         rows = file.finish(paths)
     elif target == "-":
-        click.echo(to_text(rows, as_json=as_json), nl=False)
+        click.echo(to_text(rows, as_json=as_json, poses=poses), nl=False)
     else:
-        write_text_whole(target, to_text(rows, as_json=as_json))
+        write_text_whole(target, to_text(rows, as_json=as_json, poses=poses))
     if region_file is not None:
         click.echo(region_file.write(), err=True)
     if getattr(detector, "values_of_maps", None) is not None:
@@ -209,8 +217,8 @@ def predict(
         sys.exit(SOME_FAILED)
 
 
-Scored = tuple[float, "np.ndarray | None", "np.ndarray | None"]
-"""Score, map and map for pictures of an image."""
+Scored = tuple[float, "np.ndarray | None", "np.ndarray | None", dict[str, "float | None"]]
+"""Score, map, map for pictures and pose of an image."""
 
 
 def _tell_p_values(detector: Any, threshold: float | None) -> None:
@@ -239,10 +247,10 @@ def _content_of(roi: Path | None) -> str | None:
 def _row(path: Path, result: Scored | InputError, limit: float | None) -> Row:
     if isinstance(result, InputError):
         return Row(printable(path), error=printable(result))
-    score = result[0]
+    score, *_, pose = result
     if limit is None:
-        return Row(printable(path), _shortest(score))
-    return Row(printable(path), _shortest(score), _shortest(limit), score > limit)
+        return Row(printable(path), _shortest(score), pose=pose)
+    return Row(printable(path), _shortest(score), _shortest(limit), score > limit, pose=pose)
 
 
 def _detector(model: Path, runtime: str | None, cache: bool, limits: dict[str, Any]) -> Any:
@@ -283,10 +291,17 @@ def _predictions(
                 yield from _predictions(predict, batch, 1)
             continue
         pictured, scores = prediction.pictured, prediction.deciding_scores
+        of_parts = getattr(prediction, "poses", None)  # no exported model has any
+        poses = {} if of_parts is None else of_parts.columns()
         for position, path in enumerate(batch):
             anomaly_map = None if prediction.maps is None else prediction.maps[position]
             score = float(scores[position])
-            yield path, (score, anomaly_map, None if pictured is None else pictured[position])
+            pose = {name: _six_digits(of[position]) for name, of in poses.items()}
+            yield path, (score, anomaly_map, None if pictured is None else pictured[position], pose)
+
+
+def _six_digits(value: float) -> float | None:
+    return None if math.isnan(value) else float(f"{value:.6g}")
 
 
 def _shortest(score: float) -> float:

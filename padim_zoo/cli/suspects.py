@@ -55,12 +55,8 @@ def suspects(
     The report also lists copies, odd sizes and odd exposures. The exit code is 1 if there are suspects, or test
     images among the normal ones.
     """
-    from padim_zoo.cache.caches import Caches
     from padim_zoo.core.atomic_write import write_text_whole
     from padim_zoo.data.unreadable import naming_unreadable, readable_images
-    from padim_zoo.detectors.suspects import SHOWN, find_suspects
-    from padim_zoo.registry import detectors
-    from padim_zoo.report.suspects_page import examine, render_suspects
 
     if not 0 < rate < 1:
         raise InputError(f"--rate is {rate}: expected a number between 0 and 1, e.g. 0.05")
@@ -72,6 +68,11 @@ def suspects(
         paths = [path for path in paths if path not in unreadable]
         test = [sample for sample in test if sample.path not in unreadable]
     refuse_same({"--output": output}, paths)
+    from padim_zoo.cache.caches import Caches
+    from padim_zoo.detectors.suspects import SHOWN, find_suspects
+    from padim_zoo.registry import detectors
+    from padim_zoo.report.suspects_page import examine, render_suspects
+
     model: Any = detectors.create(detector, **asked_parameters())
     check_suspects(model, paths)
     model.cache = Caches.usual()

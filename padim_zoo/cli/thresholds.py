@@ -110,6 +110,20 @@ def threshold_of(calibration: Any) -> str:
     return f"{calibration.threshold:.4g}, for a false-alarm rate of at most {rate:.3g}{least}"
 
 
+def kept_of_samples(detector: Any) -> dict[str, str]:
+    """The row of a resumable model that was just fitted on samples, where its file does not hold them."""
+    from padim_zoo.detectors.padim import PaDiM
+    from padim_zoo.detectors.padim_file import loses_samples
+    from padim_zoo.statistics.samples import Samples
+
+    if isinstance(detector, PaDiM):
+        lost, why = loses_samples(detector), "moments, fewer bytes than samples"
+    else:
+        samples = isinstance(getattr(detector, "statistics_", None), Samples)
+        lost, why = samples and not detector.files_hold_samples, "moments and no samples"
+    return {"keeps": f"{why}: the next update or forget can make no threshold"} if lost else {}
+
+
 def regions_of(calibration: Any) -> dict[str, str]:
     """The rows on the region threshold, if there is one, and on which threshold decides."""
     rows = {}

@@ -4,32 +4,30 @@ from __future__ import annotations
 
 import time
 from pathlib import Path
-from typing import Any
 
 import click
 
 from padim_zoo.cli.candidates import complete_files
 from padim_zoo.cli.inputs import load_detector
-from padim_zoo.cli.options import PATH, hold, new_model_options, target_of
+from padim_zoo.cli.options import MODEL, hold, new_model_options, target_of
 from padim_zoo.cli.settings import setting_command
 from padim_zoo.cli.table import show_rows, size_of
-from padim_zoo.cli.thresholds import groups_of_new_images, regions_of, show_prices, threshold_of, try_to_calibrate
+from padim_zoo.cli.thresholds import (
+    groups_of_new_images,
+    kept_of_samples,
+    regions_of,
+    show_prices,
+    threshold_of,
+    try_to_calibrate,
+)
 from padim_zoo.core.errors import InputError
 from padim_zoo.core.numbers import number_of
 from padim_zoo.core.provenance import tell_data
 from padim_zoo.detectors.description import coverage_of, describe_work
 
 
-def _loses_samples(detector: Any) -> bool:
-    """Whether the saved model is the last one whose threshold can be made."""
-    from padim_zoo.detectors.padim import PaDiM
-    from padim_zoo.detectors.padim_file import loses_samples
-
-    return isinstance(detector, PaDiM) and loses_samples(detector)
-
-
 @setting_command("update")
-@click.argument("model", type=PATH)
+@click.argument("model", type=MODEL)
 @click.argument("images", nargs=-1, shell_complete=complete_files, required=True)
 @new_model_options()
 @click.option("--keep-threshold", is_flag=True, help="Keep the old threshold.")
@@ -58,7 +56,8 @@ def update(
     copies of learned images are not found.
 
     The threshold is set anew if the model holds all samples, for the rate that MODEL was asked for, or the usual one.
-    If not, the old one is dropped, since it came from the scores of another model; --keep-threshold keeps it.
+    If not, the old one is dropped, since it came from the scores of another model; --keep-threshold keeps it. A
+    subspace model never holds samples.
 
     The model is written to --output, or replaced with --in-place.
     """
@@ -103,8 +102,8 @@ def update(
     rows = {"added": f"{new}, {detector.n_images_} in all"} | describe_work(detector, seen)
     rows |= {"note": seen.note} if seen.note is not None else {}
     rows |= {"threshold": threshold, **({} if calibration is None else regions_of(calibration))}
-    if resumable and _loses_samples(detector):
-        rows |= {"keeps": "moments, now fewer bytes than samples: the next update can make no threshold"}
+    if resumable:
+        rows |= kept_of_samples(detector)
     show_rows(rows | {"seconds": f"{time.perf_counter() - started:.1f}", "saved": size_of(target)})
     if calibration is not None and not (keep_threshold and added):
         show_prices(calibration)

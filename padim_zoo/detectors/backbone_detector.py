@@ -9,7 +9,7 @@ from __future__ import annotations
 import copy
 import warnings
 from abc import abstractmethod
-from collections.abc import Collection, Iterable, Iterator, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, Generic, TypeVar
 
@@ -28,11 +28,12 @@ from padim_zoo.core.whole_float32 import whole_float32
 from padim_zoo.data.image_groups import ImageGroups
 from padim_zoo.data.transform import Transform
 from padim_zoo.detectors.calibration import Calibration
-from padim_zoo.detectors.config import CALIBRATION_FOLDS, BackboneConfig, check_map_values, check_sigma
+from padim_zoo.detectors.config import CALIBRATION_FOLDS, BackboneConfig, check_map_values, check_sigma, check_text
 from padim_zoo.detectors.detector import Detector
 from padim_zoo.detectors.feature_extractor import FeatureExtractor
 from padim_zoo.detectors.fitting import accumulate, add_images, fit_images
 from padim_zoo.detectors.forgetting import find_learned, forget_images
+from padim_zoo.detectors.layer_names import check_names
 from padim_zoo.detectors.learned_images import LearnedImages
 from padim_zoo.detectors.map_score import MapScore
 from padim_zoo.detectors.model_cost import ModelCost
@@ -90,6 +91,8 @@ class BackboneDetector(Detector, BackboneConfig, Generic[Model]):
     """What turns images into features."""
     supports_moments: ClassVar[bool] = False
     """Whether a model can be made of moments, where neither memory nor disk has room for all samples."""
+    files_hold_samples: ClassVar[bool] = True
+    """Whether a resumable file may hold samples; it holds moments alone otherwise."""
     scoring: ClassVar[frozenset[str]] = frozenset({"sigma"})
     """Parameters on which scores depend, but nothing that was fitted."""
     modeling: ClassVar[frozenset[str]] = frozenset()
@@ -243,6 +246,10 @@ class BackboneDetector(Detector, BackboneConfig, Generic[Model]):
         InputError
             Naming the parameter, what was found and what was expected.
         """
+        check_names(self.layers)
+        check_text("weights", self.weights, Path, Mapping)
+        check_text("device", self.device, torch.device)
+        check_text("precision", self.precision)
         self.extractor.check_parameters()
         if self.tiles is not None and not self.supports_tiles:
             raise InputError(f"tiles is {self.tiles!r}, but {self.name} takes whole images: leave it out")

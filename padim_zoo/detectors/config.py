@@ -416,6 +416,18 @@ def check_share(name: str, value: Any) -> None:
         raise InputError(f"{name} is {value!r}: expected a number above 0 and up to 1")
 
 
+def check_text(name: str, value: Any, *others: type) -> None:
+    """Refuse what is neither text nor of another type that will do.
+
+    Raises
+    ------
+    InputError
+        Naming the parameter, what was found and what was expected.
+    """
+    if not isinstance(value, (str, *others)):
+        raise InputError(f"{name} is {value!r}: expected text")
+
+
 def check_trim_patches(share: Any, augment: str | None) -> None:
     """Refuse what is no share of patches to trim, in (0, 0.5), and augmentation beside it.
 

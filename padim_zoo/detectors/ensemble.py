@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import replace
+from numbers import Real
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -102,8 +103,13 @@ class Ensemble(Detector, EnsembleConfig):
         if isinstance(self.weights, str):
             if self.weights not in WEIGHTS:
                 raise InputError(f"weights is {self.weights!r}: expected {', '.join(WEIGHTS)}, or a number per member")
-        elif len(self.weights) != len(self.members) or min(self.weights) < 0 or not sum(self.weights) > 0:
-            raise InputError(f"weights are {self.weights!r}: expected {len(self.members)} numbers, none negative")
+            return
+        numbers: list[Any] = list(self.weights) if isinstance(self.weights, (Sequence, np.ndarray)) else []
+        are_numbers = len(numbers) == len(self.members) and all(isinstance(each, Real) for each in numbers)
+        if not are_numbers or min(numbers) < 0 or not sum(numbers) > 0:
+            raise InputError(
+                f"weights are {self.weights!r}: expected {len(self.members)} numbers, none negative and not all 0"
+            )
 
     @property
     def draws(self) -> tuple[str, ...]:

@@ -15,7 +15,13 @@ from padim_zoo.backbones.stages import stages
 from padim_zoo.core.errors import InputError
 from padim_zoo.detectors.backbone_detector import BackboneDetector
 from padim_zoo.detectors.calibration import Calibration
-from padim_zoo.detectors.config import CALIBRATION_FOLDS, FALSE_ALARM_RATE, MahalanobisADConfig, check_share
+from padim_zoo.detectors.config import (
+    CALIBRATION_FOLDS,
+    FALSE_ALARM_RATE,
+    MahalanobisADConfig,
+    check_share,
+    check_text,
+)
 from padim_zoo.detectors.feature_extractor import FeatureExtractor
 from padim_zoo.detectors.model_file import embeddings_of, numbered
 from padim_zoo.detectors.prediction import Prediction
@@ -131,6 +137,7 @@ class MahalanobisAD(BackboneDetector[tuple[StageGaussian, ...]], MahalanobisADCo
         InputError
             If it is none of the form a·S + b·I.
         """
+        check_text("covariance", self.covariance)
         estimator = registry.estimators.create(self.covariance)
         if not isinstance(estimator, LinearShrinkage):
             raise InputError(

@@ -10,6 +10,8 @@ import numpy as np
 from padim_zoo.core.errors import InputError
 from padim_zoo.registry.spec import parse_spec
 
+_EXPECTED = "expected max, or mean(SHARE) with a share above 0 and up to 1, e.g. mean(0.01) for the highest 1 %"
+
 
 @dataclass(frozen=True)
 class MapScore:
@@ -34,10 +36,13 @@ class MapScore:
         """
         if rule == "max":
             return MapScore()
-        name, positional, keywords = parse_spec(rule) if isinstance(rule, str) else ("", (), {})
+        try:
+            name, positional, keywords = parse_spec(rule) if isinstance(rule, str) else ("", [], {})
+        except InputError:
+            raise InputError(f"score is {rule!r}: {_EXPECTED}") from None
         share = positional[0] if name == "mean" and len(positional) == 1 and not keywords else None
         if isinstance(share, bool) or not isinstance(share, (int, float)) or not 0 < share <= 1:
-            raise InputError(f"score is {rule!r}: expected max, or mean(SHARE) with a share up to 1, e.g. mean(0.01)")
+            raise InputError(f"score is {rule!r}: {_EXPECTED}")
         return MapScore(float(share))
 
     def count(self, pixels: int) -> int:

@@ -63,11 +63,15 @@ def require_samples(detector: BackboneDetector[Any], purpose: str) -> Samples:
     InputError
         If they are not kept, or there is no fit.
     """
-    statistics = detector.require_statistics(purpose)
+    statistics = None
+    if detector.files_hold_samples or detector.statistics_ is not None or detector.made_model is None:
+        statistics = detector.require_statistics(purpose)
+        if statistics is None:
+            raise InputError(f"cannot {purpose}: the detector is not fitted; call fit with normal images first")
     if not isinstance(statistics, Samples):
         raise InputError(
-            f"cannot {purpose} without the samples, and there are only moments (or no fit): fit again, with more "
-            "memory or on fewer images"
+            f"cannot {purpose} without the samples of the normal images, which moments do not replace: fit again on "
+            "all images at once, with room for the samples in memory or on disk"
         )
     return statistics
 

@@ -23,6 +23,7 @@ from padim_zoo.detectors.calibration import WHOLE_IMAGES
 from padim_zoo.detectors.choose_registration import choose_registration
 from padim_zoo.detectors.config import SMALL_FIT, PaDiMConfig, check_trim_patches, check_whole_number
 from padim_zoo.detectors.feature_extractor import FeatureExtractor
+from padim_zoo.detectors.image_poses import ImagePoses
 from padim_zoo.detectors.merging import merge_images
 from padim_zoo.detectors.padim_file import InFile, padim_in, padim_to_file, registration_to_file, statistics_for
 from padim_zoo.detectors.padim_network import PaDiMNetwork, padim_network
@@ -87,7 +88,7 @@ class PaDiM(BackboneDetector[Gaussian], PaDiMConfig):
             check_whole_number("n_components", self.n_components, 1)
         if self.reduction is not None and self.reduction not in tuple(REDUCTIONS):
             raise InputError(f"reduction is {self.reduction!r}: expected {', '.join(REDUCTIONS)}")
-        if self.pad_mode not in EDGES:
+        if self.pad_mode not in tuple(EDGES):
             raise InputError(f"pad_mode is {self.pad_mode!r}: expected {' or '.join(EDGES)}")
         if self.register is not None and self.register not in (*KINDS, "auto"):
             raise InputError(f"register is {self.register!r}: expected {', '.join(KINDS)} or auto")
@@ -310,7 +311,10 @@ class PaDiM(BackboneDetector[Gaussian], PaDiMConfig):
             maps = poses.to_image(moved)
             if self.registration_ is not None:
                 maps = self.registration_.joined(maps, poses)
-            return Prediction.from_maps(maps, threshold=self.threshold_, roi_masks=None)
+            prediction = Prediction.from_maps(maps, threshold=self.threshold_, roi_masks=None)
+            if self.registration_ is None or poses.found is None:
+                return prediction
+            return replace(prediction, poses=ImagePoses.of(poses.found, self.registration_))
         edges = self.pad_mode
         with one_thread_for(squared.numel()):
             distances = squared.sqrt()
@@ -346,11 +350,11 @@ class PaDiM(BackboneDetector[Gaussian], PaDiMConfig):
         return registration
 
     def notes_of_fit(self) -> list[str]:
-        """That the ridge decides, where few images leave it the most directions."""
+        """That images are few for poses, and that the ridge decides, where few images leave it the most directions."""
         mean = self.gaussian_.mean
         estimator = self.build_estimator()
-        note = self.extractor.facts.registration_note
-        notes = [note] if note else []
+        of_images = "" if self.registration_ is None else self.registration_.note_on_images()
+        notes = [note for note in (self.extractor.facts.registration_note, of_images) if note]
         if not isinstance(estimator, Full) or self.augment is not None:
             return notes
         if not 0 < self.n_images_ < min(SMALL_FIT, mean.D + 1):

@@ -31,6 +31,7 @@ from padim_zoo.detectors.coreset import (
     k_center_in_blocks,
 )
 from padim_zoo.detectors.forgetting import embeddings_again, find_learned, remaining_images
+from padim_zoo.detectors.layer_names import check_levels
 from padim_zoo.detectors.local_patches import local_patches
 from padim_zoo.detectors.memory_bank import MemoryBank, Neighborhoods
 from padim_zoo.detectors.model_cost import ModelCost
@@ -113,7 +114,7 @@ class PatchCore(BackboneDetector[MemoryBank], PatchCoreConfig):
         super().check_parameters()
         check_share("coreset_ratio", self.coreset_ratio)
         check_whole_number("n_neighbors", self.n_neighbors, 1)
-        check_whole_number("levels", self.levels, 1)
+        check_levels(self, self.levels, PatchCoreConfig.levels)
         if self.radius is not None:
             check_whole_number("radius", self.radius, 0)
             if self.tiles is not None:

@@ -21,6 +21,7 @@ from padim_zoo.data.image import image_size
 from padim_zoo.data.sources import single_images
 from padim_zoo.data.transform import Transform
 from padim_zoo.detectors.config import DECIDES
+from padim_zoo.detectors.image_poses import ImagePoses
 from padim_zoo.detectors.regions import Region, RegionRule, find_regions
 from padim_zoo.features.patch_embeddings import upsample_mask
 from padim_zoo.features.tiles import TileLayout
@@ -61,6 +62,8 @@ class Prediction:
         The files of the images, or the sizes of those in memory.
     originals : tuple of Path or ndarray, or None
         The images themselves, where :meth:`Detector.predict` was given files or arrays.
+    poses : ImagePoses or None
+        Where the parts lie; None where the detector brings no image to a mean pose.
 
     Raises
     ------
@@ -79,6 +82,7 @@ class Prediction:
     transform: Transform | None = None
     sources: Sequence[Path | tuple[int, int]] | None = None
     originals: tuple[Path | np.ndarray, ...] | None = None
+    poses: ImagePoses | None = None
 
     def __post_init__(self) -> None:
         amiss = np.flatnonzero(~np.isfinite(self.scores))
@@ -146,9 +150,10 @@ class Prediction:
         if len(parts) == 1:
             return parts[0]
         scores = np.concatenate([part.scores for part in parts])
+        poses = ImagePoses.concatenate([part.poses for part in parts])
         maps = [part.maps for part in parts if part.maps is not None]
         if not maps:
-            return replace(parts[0], scores=scores)
+            return replace(parts[0], scores=scores, poses=poses)
         roi_masks = None
         if any(part.roi_masks is not None for part in parts):
             roi_masks = np.concatenate(
@@ -157,7 +162,7 @@ class Prediction:
                     for part, of_part in zip(parts, maps, strict=True)
                 ]
             )
-        return replace(parts[0], scores=scores, maps=np.concatenate(maps), roi_masks=roi_masks)
+        return replace(parts[0], scores=scores, maps=np.concatenate(maps), roi_masks=roi_masks, poses=poses)
 
     @staticmethod
     def gather(parts: Iterable[Prediction], images: int) -> Prediction:
@@ -172,6 +177,7 @@ class Prediction:
         maps = empty(images, *first.maps.shape[1:], dtype=torch.float32).numpy()
         roi_masks: np.ndarray | None = None
         scores: list[np.ndarray] = []
+        poses: list[ImagePoses | None] = []
         start = 0
         for part in chain([first], parts):
             rows = slice(start, start + len(part))
@@ -184,9 +190,11 @@ class Prediction:
             elif roi_masks is not None:
                 roi_masks[rows] = True
             scores.append(part.scores)
+            poses.append(part.poses)
             start += len(part)
             release()
-        return replace(first, scores=np.concatenate(scores), maps=maps, roi_masks=roi_masks)
+        whole = replace(first, scores=np.concatenate(scores), maps=maps, roi_masks=roi_masks)
+        return replace(whole, poses=ImagePoses.concatenate(poses))
 
     def images(self, positions: np.ndarray) -> Prediction:
         """The prediction of some images (m,), int64."""
@@ -199,6 +207,7 @@ class Prediction:
             roi_masks=None if self.roi_masks is None else _take(self.roi_masks, positions),
             sources=None if self.sources is None else [self.sources[position] for position in positions],
             originals=None if self.originals is None else tuple(self.originals[position] for position in positions),
+            poses=None if self.poses is None else self.poses.images(positions),
         )
 
     def of(self, images: Any, transform: Transform) -> Prediction:
@@ -213,12 +222,16 @@ class Prediction:
         return [str(one) if isinstance(one, Path) else f"image {position}" for position, one in enumerate(named)]
 
     def to_frame(self) -> pd.DataFrame:
-        """A table with a row for each image: ``image``, ``score`` that decides, ``threshold``, ``anomalous``."""
+        """A table with a row for each image: ``image``, ``score`` that decides, ``threshold``, ``anomalous``.
+
+        Where there are poses, ``turn``, ``shift_x``, ``shift_y`` and ``pose_p_value`` follow; see :class:`ImagePoses`.
+        """
         import pandas as pd
 
         anomalous = [None] * len(self) if self.anomalous is None else self.anomalous
         scores = self.deciding_scores
         columns = {"image": self.names, "score": scores, "threshold": self.threshold, "anomalous": anomalous}
+        columns |= {} if self.poses is None else self.poses.columns()
         frame: pd.DataFrame = pd.DataFrame(columns)
         return frame
 

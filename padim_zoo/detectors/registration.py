@@ -37,6 +37,9 @@ ENOUGH_SHOWN, TRUST_POWER = 0.5, 0.25
 LARGEST_FRAME = 4 / 3
 """Pixels that are looked at in the mean pose, as a share of those of an image."""
 
+ENOUGH_IMAGES, WIDE_TURN = 60, math.pi / 4
+"""Normal images from which on parts in any pose are well known; and the turn beyond which that matters."""
+
 KINDS = ("rigid", "translation")
 """Motions that can be undone."""
 
@@ -80,6 +83,16 @@ class Registration:
         angle, x, y = (float(each) for each in self.normal.abs().amax(0))
         turned = f"turned by up to {math.degrees(angle):.1f}° and " if self.mean.turns else ""
         return f"{self.kind}: normal parts are {turned}shifted by up to {x:.1f} and {y:.1f} pixels"
+
+    def note_on_images(self) -> str:
+        """That the normal images are few for how far their parts are turned; empty where they are not."""
+        n, turn = len(self.normal), float(self.normal[:, 0].abs().amax())
+        if not self.mean.turns or n >= ENOUGH_IMAGES or turn <= WIDE_TURN:
+            return ""
+        return (
+            f"{n} images are few for parts that are turned by up to {math.degrees(turn):.0f}°: use {ENOUGH_IMAGES} or "
+            "more, with which defects are found better"
+        )
 
     @cached_property
     def _gaps(self) -> tuple[Tensor, Tensor]:

@@ -16,6 +16,7 @@ from padim_zoo.core.progress import told
 from padim_zoo.detectors.backbone_detector import BackboneDetector
 from padim_zoo.detectors.config import SPADEConfig, check_whole_number
 from padim_zoo.detectors.feature_extractor import FeatureExtractor
+from padim_zoo.detectors.layer_names import check_levels
 from padim_zoo.detectors.model_file import embeddings_of, numbered
 from padim_zoo.detectors.prediction import Prediction
 from padim_zoo.detectors.scoring import embed_to_score
@@ -63,7 +64,7 @@ class SPADE(BackboneDetector[PatchEmbeddings], SPADEConfig):
         """Refuse parameters that nothing can be made of, before any image is read."""
         super().check_parameters()
         check_whole_number("n_neighbors", self.n_neighbors, 1)
-        check_whole_number("levels", self.levels, 1)
+        check_levels(self, self.levels, SPADEConfig.levels)
 
     @property
     def draws(self) -> tuple[str, ...]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
+from numbers import Real
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +17,7 @@ from padim_zoo.core.errors import InputError
 from padim_zoo.core.moving import HOST
 from padim_zoo.detectors.backbone_detector import BackboneDetector
 from padim_zoo.detectors.calibration import Calibration
-from padim_zoo.detectors.config import CALIBRATION_FOLDS, STFPMConfig, check_share, check_whole_number
+from padim_zoo.detectors.config import CALIBRATION_FOLDS, STFPMConfig, check_share, check_text, check_whole_number
 from padim_zoo.detectors.equal_images import groups_with_copies
 from padim_zoo.detectors.feature_extractor import FeatureExtractor
 from padim_zoo.detectors.held_out import HeldOutScores
@@ -118,10 +119,14 @@ class STFPM(BackboneDetector[TrainedStudent], STFPMConfig):
         for name in ("epochs", "patience", "train_batch"):
             check_whole_number(name, getattr(self, name), 1)
         check_share("held_out", self.held_out)
-        if self.learning_rate is not None and not 0 < self.learning_rate < float("inf"):
-            raise InputError(f"learning_rate is {self.learning_rate!r}: expected a number above 0, e.g. 0.4")
-        if self.checkpoint is not None and Path(self.checkpoint).is_dir():
-            raise InputError(f"checkpoint {self.checkpoint} is a folder: expected a file name")
+        rate: Any = self.learning_rate
+        is_number = isinstance(rate, Real) and not isinstance(rate, bool)
+        if rate is not None and not (is_number and 0 < rate < float("inf")):
+            raise InputError(f"learning_rate is {rate!r}: expected a number above 0, e.g. 0.4")
+        if self.checkpoint is not None:
+            check_text("checkpoint", self.checkpoint, Path)
+            if Path(self.checkpoint).is_dir():
+                raise InputError(f"checkpoint {self.checkpoint} is a folder: expected a file name")
 
     @property
     def draws(self) -> tuple[str, ...]:

@@ -14,7 +14,8 @@ import torch
 from torch import Tensor, nn
 
 from padim_zoo.detectors.backbone_detector import BackboneDetector
-from padim_zoo.detectors.config import SubspaceConfig, check_share, check_whole_number
+from padim_zoo.detectors.config import SubspaceConfig, check_share
+from padim_zoo.detectors.layer_names import check_levels
 from padim_zoo.detectors.local_patches import local_patches
 from padim_zoo.detectors.merging import merge_images
 from padim_zoo.detectors.model_file import STATISTICS_LEFT_OUT
@@ -97,12 +98,13 @@ class Subspace(BackboneDetector[NormalSubspace], SubspaceConfig):
     supports_tiles = supports_sizes = supports_devices = True
     modeling = frozenset({"explained_variance"})
     not_in_file = STATISTICS_LEFT_OUT
+    files_hold_samples = False
 
     def check_parameters(self) -> None:
         """Refuse parameters that nothing can be made of, before any image is read."""
         super().check_parameters()
         check_share("explained_variance", self.explained_variance)
-        check_whole_number("levels", self.levels, 1)
+        check_levels(self, self.levels, SubspaceConfig.levels)
 
     @property
     def draws(self) -> tuple[str, ...]:

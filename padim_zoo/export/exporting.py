@@ -26,6 +26,7 @@ from padim_zoo.data.synthetic.scene import Picture, take
 from padim_zoo.detectors.backbone_detector import BackboneDetector
 from padim_zoo.detectors.config import DECIDES
 from padim_zoo.detectors.detector import Detector
+from padim_zoo.detectors.scoring import of_size
 from padim_zoo.export.metadata import FORMAT, to_text
 from padim_zoo.export.networks import exportable, in_float32
 from padim_zoo.export.runtimes import ExportedModel
@@ -128,15 +129,9 @@ def export(
             "--decide-by image first, or give --threshold"
         )
     computes_in = precision_of_file(detector, form, precision)
-    network = exportable(detector, precision=computes_in, size=input_size)
+    network = exportable(_for_images_of(detector, input_size), precision=computes_in, size=input_size)
     assert isinstance(detector, BackboneDetector)
     size = input_size or detector.image_size_
-    if input_size is not None and detector.transform.output_size(*input_size) != detector.image_size_:
-        height, width = detector.transform.output_size(*input_size)
-        raise InputError(
-            f"images of {input_size[0]}x{input_size[1]} pixels are {height}x{width} after the transform, but the model "
-            f"was fitted on {detector.image_size_[0]}x{detector.image_size_[1]}: give another input size"
-        )
     document = describe(detector, hash_of(network.state_dict()), computes_in, size, input_size is not None)
     metadata = to_text(document)
     with ExitStack() as stack:
@@ -145,6 +140,7 @@ def export(
             write(form, network, size, metadata, folder / path.name)
         del network
         exported = ExportedModel(folder / path.name, form)
+        exported.path = path  # in what it says
         to_try = list(images) if images is not None else synthetic_images(detector, input_size)
         reference, backbone = detector, detector.build_backbone()
         if computes_in == "float32" != backbone.precision:
@@ -164,6 +160,27 @@ def export(
         files = tuple(path.parent / file.name for file in reversed(written))
         note = _note_on_precision(detector, computes_in, moved)
         return Exported(files, sum(file.stat().st_size for file in files), difference, note)
+
+
+def _for_images_of(detector: Detector, input_size: tuple[int, int] | None) -> Detector:
+    """The detector that scores images of a size: a copy where it takes several.
+
+    Raises
+    ------
+    InputError
+        If it takes one, and that is another.
+    """
+    if input_size is None or not isinstance(detector, BackboneDetector):
+        return detector
+    height, width = detector.transform.output_size(*input_size)
+    if (height, width) == detector.image_size_:
+        return detector
+    if detector.takes_sizes:
+        return of_size(detector, (height, width))
+    raise InputError(
+        f"images of {input_size[0]}x{input_size[1]} pixels are {height}x{width} after the transform, but the model "
+        f"was fitted on {detector.image_size_[0]}x{detector.image_size_[1]}: give another input size"
+    )
 
 
 def _put_in_place(files: Sequence[Path], folder: Path) -> None:
@@ -280,8 +297,10 @@ def compare(exported: ExportedModel, detector: Detector, images: Sequence[Path |
         scored, expected = exported.predict(batch), detector.predict(batch)
         scores = max(scores, float(_relative(scored.scores, expected.scores).max()))
         if scored.maps is not None and expected.maps is not None:
-            largest = np.abs(expected.maps).max((1, 2))
-            difference = np.abs(scored.maps - expected.maps).max((1, 2))
+            height, width = scored.maps.shape[1:]
+            maps_expected = expected.maps[:, :height, :width]  # they may lie on a canvas
+            largest = np.abs(maps_expected).max((1, 2))
+            difference = np.abs(scored.maps - maps_expected).max((1, 2))
             maps = max(maps, float(_relative(difference + largest, largest).max()))
         if expected.anomalous is not None:
             decisions += int(((scored.scores > expected.threshold) != expected.anomalous).sum())

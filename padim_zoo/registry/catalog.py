@@ -16,6 +16,8 @@ from importlib.metadata import entry_points
 from pathlib import Path
 from typing import Any
 
+from padim_zoo.registry.signature import Signature
+
 KINDS = ("backbone", "dataset", "detector", "estimator")
 
 
@@ -29,10 +31,13 @@ class Catalog:
         What a listing says of each name.
     families : mapping of str to str
         Prefixes, and what a listing says of each.
+    signatures : mapping of str to Signature
+        The parameters of names that take specs with arguments; of none where there are no such names.
     """
 
     records: Mapping[str, Mapping[str, Any]]
     families: Mapping[str, str]
+    signatures: Mapping[str, Signature]
 
     def may_have(self, name: str) -> bool:
         """Whether a name or a shell wildcard is here, or may be in a family."""
@@ -47,7 +52,9 @@ def read_catalog(kind: str) -> Catalog:
     for record in content["records"].values():
         if isinstance(record.get("weights_offline"), str):
             record["weights_offline"] = _hub_checkpoint(record["weights_offline"]).exists()
-    return Catalog(**content)
+    told = content["signatures"].items()
+    signatures = {name: Signature(tuple(one["parameters"]), one["makes_maps"]) for name, one in told}
+    return Catalog(content["records"], content["families"], signatures)
 
 
 @functools.cache

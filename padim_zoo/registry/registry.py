@@ -13,7 +13,6 @@ import hashlib
 import importlib
 import importlib.metadata
 import importlib.util
-import inspect
 import re
 import sys
 import warnings
@@ -27,6 +26,7 @@ from padim_zoo.core.errors import InputError
 from padim_zoo.core.suggest import suggest
 from padim_zoo.registry.catalog import Catalog, are_plugins_installed, read_catalog
 from padim_zoo.registry.plugins import CURRENT, LOADING, Plugin, loading
+from padim_zoo.registry.signature import Signature, unknown_parameter
 from padim_zoo.registry.spec import parse_spec, write_spec
 
 if TYPE_CHECKING:
@@ -219,16 +219,13 @@ class Registry(Generic[T]):
     def arguments_that_do_not_fit(self, spec: str, factory: Callable[..., Any], error: TypeError) -> InputError:
         """What to raise where the arguments of a spec are not those of its factory."""
         unknown = re.search(r"unexpected keyword argument '(\w+)'", str(error))
+        if unknown is None and "positional argument" in str(error) and "but" in str(error):
+            names = ", ".join(Signature.of(factory).parameters) or "none"
+            return InputError(f"{self.kind} {spec!r} has too many values without a name: write NAME=VALUE, of {names}")
         if unknown is None:
             return InputError(f"{self.kind} {spec!r}: {error}")
-        refused = f"{self.kind} {spec!r} has no parameter {unknown[1]!r}"
-        others = [entry for _, entry in sorted(self._entries.items()) if unknown[1] in _parameters(entry.factory)]
-        if not others:
-            return InputError(f"{refused}: expected {', '.join(_parameters(factory)) or 'none'}")
-        of_maps = all(getattr(entry.factory, "makes_maps", False) for entry in others)
-        if of_maps and not getattr(factory, "makes_maps", True):
-            refused += ", for it makes no maps"
-        return InputError(f"{refused}: leave it out, or take {', '.join(entry.name for entry in others)}")
+        others = {name: Signature.of(entry.factory) for name, entry in self._entries.items()}
+        return unknown_parameter(self.kind, spec, unknown[1], Signature.of(factory), others)
 
     def spec_of(self, made: Any) -> str:
         """The spec that builds an equal object: the name of its class, and its parameters.
@@ -318,12 +315,18 @@ class Registry(Generic[T]):
         Raises
         ------
         InputError
-            If the name is unknown.
+            If the name is unknown, or takes no such parameter.
         """
         catalog = self.catalog()
-        name = spec if any(sign in spec for sign in "*?[") else parse_spec(spec)[0]
+        is_pattern = any(sign in spec.partition("(")[0] for sign in "*?[")
+        name, _, keywords = (spec, [], {}) if is_pattern else parse_spec(spec)
         if catalog is not None and not catalog.may_have(name):
             raise InputError(self._unknown(name, list(catalog.records)))
+        if catalog is not None and name in catalog.signatures:
+            own = catalog.signatures[name]
+            for parameter in keywords:
+                if parameter not in own.parameters:
+                    raise unknown_parameter(self.kind, spec, parameter, own, catalog.signatures)
 
     def _unknown(self, name: str, own: Sequence[str] | None = None) -> str:
         candidates = list(self._entries if own is None else own)
@@ -381,14 +384,6 @@ class Registry(Generic[T]):
         self.problems[plugin] = reason
         message = f"the {self.kind} plugin {plugin} failed to load ({reason}) and is left out"
         warnings.warn(message, PluginWarning, stacklevel=2)
-
-
-def _parameters(factory: Callable[..., Any]) -> tuple[str, ...]:
-    """The names of its parameters; none where they cannot be told."""
-    try:
-        return tuple(inspect.signature(factory).parameters)
-    except (TypeError, ValueError):
-        return ()
 
 
 def _module_of(factory: Callable[..., Any]) -> str:

@@ -15,6 +15,11 @@ _BARE_WORD = re.compile(
 )
 
 
+_PERCENT = re.compile(r"(?P<number>\d+(?:\.\d+)?)\s*%")
+
+_NO_NUMBERS = ("nan", "inf", "infinity")
+
+
 def write_spec(name: str, *positional: Any, **keywords: Any) -> str:
     """The inverse of :func:`parse_spec`."""
     arguments = [*map(repr, positional), *(f"{key}={value!r}" for key, value in keywords.items())]
@@ -45,12 +50,20 @@ def parse_spec(spec: str) -> tuple[str, list[Any], dict[str, Any]]:
         positional = [ast.literal_eval(argument) for argument in call.args]
         keywords = {str(keyword.arg): ast.literal_eval(keyword.value) for keyword in call.keywords}
     except (SyntaxError, ValueError, AssertionError):
-        word = _BARE_WORD.search(f"({arguments})")
-        what_to_do = (
-            f"write {word['key'] or ''}{word['word']!r}" if word else "expected numbers or quoted text, name=value"
-        )
-        raise InputError(f"cannot read the arguments of {spec!r}: {what_to_do}") from None
+        raise InputError(f"cannot read the arguments of {spec!r}: {_what_to_write(arguments)}") from None
     if len(keywords) < len(call.keywords):
         twice = next(key for key in keywords if sum(key == each.arg for each in call.keywords) > 1)
         raise InputError(f"{spec!r} gives {twice} twice: leave out one")
     return name, positional, keywords
+
+
+def _what_to_write(arguments: str) -> str:
+    """What to do about arguments that are no literals."""
+    if percent := _PERCENT.search(arguments):
+        return f"write {float(percent['number']) / 100:g} for {percent['number']}%"
+    word = _BARE_WORD.search(f"({arguments})")
+    if word is None:
+        return "expected numbers or quoted text, name=value"
+    if word["word"].lower() in _NO_NUMBERS:
+        return f"expected a number, and {word['word']} is none"
+    return f"write {word['key'] or ''}{word['word']!r}"

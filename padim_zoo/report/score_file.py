@@ -13,7 +13,7 @@ import json
 import os
 from collections.abc import Iterable, Mapping, Sequence
 from contextlib import suppress
-from dataclasses import asdict, dataclass, fields
+from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import Any, TextIO
 
@@ -21,6 +21,7 @@ from padim_zoo.core.atomic_write import write_text_whole
 from padim_zoo.core.errors import InputError, WriteError
 from padim_zoo.core.file_lock import FileLock, changing
 from padim_zoo.core.printable import printable, without_formula
+from padim_zoo.detectors.image_poses import POSE_COLUMNS
 
 _LENGTH = 8
 """Bytes before the header of a safetensors file, which hold its length."""
@@ -35,9 +36,15 @@ class Row:
     threshold: float | None = None
     anomalous: bool | None = None
     error: str | None = None
+    pose: Mapping[str, float | None] = field(default_factory=dict)
 
 
-COLUMNS = tuple(field.name for field in fields(Row))
+COLUMNS = tuple(each.name for each in fields(Row) if each.name != "pose")
+
+
+def columns(*, poses: bool) -> tuple[str, ...]:
+    """The columns of all models, and those of poses where a model brings parts to one."""
+    return (*COLUMNS, *POSE_COLUMNS) if poses else COLUMNS
 
 
 def digest_of_model(path: Path) -> str:
@@ -72,10 +79,12 @@ class ScoreFile:
     target : Path
     as_json : bool
         JSON instead of CSV.
+    poses : bool
+        Whether rows have poses.
     """
 
-    def __init__(self, target: Path, *, as_json: bool) -> None:
-        self.target, self.as_json = target, as_json
+    def __init__(self, target: Path, *, as_json: bool, poses: bool = False) -> None:
+        self.target, self.as_json, self.poses = target, as_json, poses
         self.part = Path(f"{os.path.realpath(target)}.part")
         self.about: dict[str, Any] = {}
         self._rows: dict[str, Row] = {}
@@ -163,7 +172,7 @@ class ScoreFile:
         assert self._file is not None
         self._file.close()
         rows = [self._rows[without_formula(printable(path))] for path in paths]
-        write_text_whole(self.target, to_text(rows, as_json=self.as_json))
+        write_text_whole(self.target, to_text(rows, as_json=self.as_json, poses=self.poses))
         with suppress(OSError):
             self.part.unlink()
         self._lock.release()
@@ -184,10 +193,11 @@ class ScoreFile:
 
     def _first_lines(self) -> str:
         about = json.dumps(self.about, ensure_ascii=False)
-        return f"{about}\n" if self.as_json else f"# {about}\n{','.join(COLUMNS)}\n"
+        return f"{about}\n" if self.as_json else f"# {about}\n{','.join(columns(poses=self.poses))}\n"
 
     def _line(self, row: Row) -> str:
-        return json.dumps(asdict(row), ensure_ascii=False) + "\n" if self.as_json else _csv([row])
+        names = columns(poses=self.poses)
+        return json.dumps(_cells(row, names), ensure_ascii=False) + "\n" if self.as_json else _csv([row], names)
 
     def _text_of_part(self) -> str:
         try:
@@ -201,7 +211,7 @@ class ScoreFile:
         first, *lines = whole.split("\n")
         try:
             about = dict(json.loads(first.removeprefix("# ")))
-            rows = [Row(**json.loads(line)) for line in lines] if self.as_json else list(map(_row_of, _records(lines)))
+            rows = [_row_in(json.loads(line)) for line in lines] if self.as_json else _rows_in(lines)
         except (ValueError, TypeError, KeyError):
             raise InputError(f"{self.part} is damaged: delete it, and begin anew") from None
         if about != self.about:
@@ -209,31 +219,42 @@ class ScoreFile:
         return rows
 
 
-def to_text(rows: Iterable[Row], *, as_json: bool) -> str:
+def to_text(rows: Iterable[Row], *, as_json: bool, poses: bool = False) -> str:
     """Rows as the content of a file."""
+    names = columns(poses=poses)
     if as_json:
-        return json.dumps([asdict(row) for row in rows], indent=2, ensure_ascii=False, allow_nan=False) + "\n"
-    return f"{','.join(COLUMNS)}\n{_csv(rows)}"
+        cells = [_cells(row, names) for row in rows]
+        return json.dumps(cells, indent=2, ensure_ascii=False, allow_nan=False) + "\n"
+    return f"{','.join(names)}\n{_csv(rows, names)}"
 
 
-def _csv(rows: Iterable[Row]) -> str:
+def _cells(row: Row, names: Sequence[str]) -> dict[str, Any]:
+    return {name: getattr(row, name) if name in COLUMNS else row.pose.get(name) for name in names}
+
+
+def _csv(rows: Iterable[Row], names: Sequence[str]) -> str:
     text = io.StringIO()
-    writer = csv.DictWriter(text, COLUMNS, lineterminator="\n")
+    writer = csv.DictWriter(text, names, lineterminator="\n")
     for row in rows:
         anomalous = None if row.anomalous is None else str(row.anomalous).lower()
         text_cells = {"path": without_formula(row.path), "error": row.error and without_formula(row.error)}
-        writer.writerow({**asdict(row), **text_cells, "anomalous": anomalous})
+        writer.writerow({**_cells(row, names), **text_cells, "anomalous": anomalous})
     return text.getvalue()
 
 
-def _records(lines: Sequence[str]) -> list[dict[str, str]]:
-    return list(csv.DictReader(lines))
+def _rows_in(lines: Sequence[str]) -> list[Row]:
+    rows = []
+    for cells in csv.DictReader(lines):
+        numbers = {name: float(cells[name]) if cells[name] else None for name in ("score", "threshold")}
+        anomalous = {"true": True, "false": False, "": None}[cells["anomalous"]]
+        pose = {name: float(cells[name]) if cells[name] else None for name in POSE_COLUMNS if name in cells}
+        rows.append(Row(cells["path"], **numbers, anomalous=anomalous, error=cells["error"] or None, pose=pose))
+    return rows
 
 
-def _row_of(cells: Mapping[str, str]) -> Row:
-    score, threshold = (float(cells[name]) if cells[name] else None for name in ("score", "threshold"))
-    anomalous = {"true": True, "false": False, "": None}[cells["anomalous"]]
-    return Row(cells["path"], score, threshold, anomalous, cells["error"] or None)
+def _row_in(cells: Mapping[str, Any]) -> Row:
+    pose = {name: cells[name] for name in POSE_COLUMNS if name in cells}
+    return Row(**{name: value for name, value in cells.items() if name not in pose}, pose=pose)
 
 
 def _difference(before: Mapping[str, Any], now: Mapping[str, Any]) -> str:

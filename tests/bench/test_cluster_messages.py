@@ -9,7 +9,9 @@ import threading
 import time
 from collections.abc import Iterator
 from contextlib import suppress
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -18,7 +20,7 @@ import torch
 pytest.importorskip("distributed", reason="needs the extra dask")
 
 from padim_zoo import registry
-from padim_zoo.bench.executors import task
+from padim_zoo.bench.executors import cluster, task
 from padim_zoo.bench.executors.cluster import connect
 from padim_zoo.bench.executors.messages import (
     Reply,
@@ -234,3 +236,33 @@ def test_a_port_that_is_no_scheduler_is_told_soon(greeting: bytes, message: str)
 def test_an_address_of_no_kind_is_refused() -> None:
     with pytest.raises(InputError, match="cluster is 'http://x': expected the address of a Dask cluster, local"):
         Suite(cluster="http://x")
+
+
+WITHOUT_BOKEH = b"<p>Dask needs bokeh>=3.1.0 for the dashboard.</p>"
+
+
+@pytest.mark.parametrize(
+    ("status", "page", "is_there"),
+    [(200, b"<html>", True), (200, WITHOUT_BOKEH, False), (404, b"", False), (None, b"", False)],
+)
+def test_a_dashboard_is_named_where_one_answers(status: int | None, page: bytes, is_there: bool) -> None:
+    class Handler(BaseHTTPRequestHandler):
+        def do_GET(self) -> None:
+            self.send_response(status or 500)
+            self.end_headers()
+            self.wfile.write(page)
+
+        def log_message(self, format: str, *args: Any) -> None:
+            pass
+
+    with ThreadingHTTPServer(("127.0.0.1", 0), Handler) as server:
+        link = f"http://127.0.0.1:{server.server_port}/status"
+        if status is not None:
+            threading.Thread(target=server.serve_forever, daemon=True).start()
+        else:
+            server.server_close()
+        assert cluster._dashboard_of(SimpleNamespace(dashboard_link=link)) == (link if is_there else None)
+        if status is not None:
+            server.shutdown()
+    assert cluster._dashboard_of(SimpleNamespace(dashboard_link=None)) is None
+    assert cluster._dashboard_of(SimpleNamespace()) is None

@@ -16,6 +16,7 @@ from padim_zoo import SPADE, STFPM, InputError, MahalanobisAD, PaDiM, PatchCore,
 from padim_zoo.bench import fit_cost
 from padim_zoo.bench.fit_cost import fit_costs
 from padim_zoo.cli.main import main
+from tests.wedges import wedge
 
 
 @pytest.fixture(scope="module")
@@ -113,8 +114,56 @@ def test_trims_are_told(paths: list[Path]) -> None:
     assert patches.exit_code == 0, patches.output
     assert "as asked" in patches.stdout
     assert "tied" not in patches.stdout
-    registered = CliRunner().invoke(main, [*options, "--detector", "padim(register='translation')"])
-    assert "the margin of register is not counted" in registered.stdout, registered.output
+
+
+@pytest.fixture(scope="module")
+def turned(tmp_path_factory: pytest.TempPathFactory) -> list[Path]:
+    """More wedges than poses are learned of."""
+    folder = tmp_path_factory.mktemp("turned")
+    poses = np.random.default_rng(0).uniform([-25, -4, -4], [25, 4, 4], (20, 3))
+    for number, pose in enumerate(poses):
+        Image.fromarray(wedge(*pose, number)).resize((128, 128)).save(folder / f"{number:02}.png")
+    return sorted(folder.iterdir())
+
+
+def test_the_margin_of_turned_parts_is_counted(turned: list[Path], tmp_path: Path) -> None:
+    detector = PaDiM(resize=None, register="rigid")
+    plain, told = (fit_costs(PaDiM(resize=None, register=kind), turned, 2)[0] for kind in (None, "rigid"))
+    detector.fit(turned).calibrate(folds=2)
+    detector.save(tmp_path / "model")
+    assert told.patches == detector.gaussian_.mean.P > plain.patches
+    assert told.model_mb * 1e6 == pytest.approx((tmp_path / "model").stat().st_size, rel=0.1, abs=50_000)
+
+
+@pytest.mark.parametrize("kind", ["translation", "rigid", "auto"])
+def test_the_time_for_poses_of_all_images_is_counted(
+    kind: str, turned: list[Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    seen: list[tuple[str, int]] = []
+
+    def choose(extractor: Any, images: list[Path], embed: Any) -> Any:
+        asked = extractor.config.register
+        seen.append((asked, len(images)))
+        clock[0] += len(images) * {"translation": 100, "rigid": 1000, "auto": 6100}[asked]
+        return None, ""
+
+    clock = [0.0]
+    real = fit_cost.time.perf_counter
+    monkeypatch.setattr(fit_cost, "choose_registration", choose)
+    monkeypatch.setattr(fit_cost.time, "perf_counter", lambda: real() + clock[0])
+    monkeypatch.setattr(fit_cost, "MOST_IMAGES", 15)
+    told = fit_costs(PaDiM(resize=None, register=kind), turned, 2)[0]
+    # Of auto, 1100 is for learning both motions of all 20 images, and 5000 for comparing them on 15.
+    expected = {"translation": 100 * 20, "rigid": 1000 * 20, "auto": 1100 * 20 + 5000 * 15}[kind]
+    assert told.seconds == pytest.approx(expected, abs=60)
+    assert {count for _, count in seen} == {fit_cost.IMAGES_OF_POSES}
+    assert (kind, fit_cost.IMAGES_OF_POSES) in seen
+
+
+def test_the_command_says_what_poses_are_of(turned: list[Path]) -> None:
+    options = ["fit", str(turned[0].parent), "--dry-run", "--resize", "none", "--folds", "2"]
+    told = CliRunner().invoke(main, [*options, "--detector", "padim(register='translation')"])
+    assert "poses were learned of 12 images here" in told.stdout, told.output
 
 
 def test_a_training_cannot_be_told(paths: list[Path]) -> None:

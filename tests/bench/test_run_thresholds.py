@@ -70,6 +70,15 @@ def test_without_folds_from_one_pass_the_columns_are_empty_unless_folds_are_aske
     assert NO_THRESHOLD not in document["notes"]
 
 
+@pytest.mark.parametrize("parameter", ["register='translation'", "trim_patches=0.2", "augment='flip'", "tta='flip'"])
+def test_the_note_names_what_has_no_folds_from_one_pass(run_suite, small, parameter):
+    (document,) = run_suite(small, detectors=(f"padim({parameter})",))
+    assert document["threshold"] == {}
+    (note,) = (note for note in document["notes"] if note.startswith("no threshold"))
+    assert note == NO_THRESHOLD
+    assert parameter.partition("=")[0] in note
+
+
 def test_the_rate_is_part_of_a_run_where_it_is_given(run_suite, small):
     usual, asked = run_suite(small), run_suite(small, fpr=0.2)
     assert usual[0]["id"] != asked[0]["id"]

@@ -171,7 +171,7 @@ def test_ids_go_by_the_precision_that_is_asked_for_and_not_by_the_machine(suite,
         assert ids(suite) == found[-1][2]
     assert found[0] == found[1]
     assert len({run for ids in found[0] for run in ids}) == sum(map(len, found[0]))
-    with pytest.raises(InputError, match="unknown precision 'double': expected float32, bfloat16 or auto"):
+    with pytest.raises(InputError, match="precision is 'double': expected float32, bfloat16 or auto"):
         make_plan(suite.replace(precision="double"))
 
 

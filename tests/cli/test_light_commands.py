@@ -11,6 +11,7 @@ from typing import Any
 
 import pytest
 from made_up_documents import document
+from PIL import Image
 
 from padim_zoo.bench.store import RunStore
 
@@ -98,13 +99,44 @@ def test_comparing_stores_imports_no_torch(tmp_path: Path) -> None:
         ("memory", "much"),
         ("seed", "x"),
         ("nope", "x"),
+        ("detector", "padim(nope=1)"),
+        ("detector", "padim(levels=1)"),
+        ("detector", "mahalanobis-ad(sigma=1)"),
+        ("estimator", "shrinkage(nope=1)"),
+        ("precision", "float61"),
+        ("fpr", "2"),
+        ("fpr", "0.001"),
+        ("roi", "nope"),
     ],
 )
 def test_a_refused_option_imports_no_torch(tmp_path: Path, option: str, value: str) -> None:
+    Image.new("RGB", (8, 8)).save(tmp_path / "image.png")
     told = told_by(TELL, "fit", tmp_path, "-o", tmp_path / "model.safetensors", f"--{option}", value)
     assert told["code"] == 2
     assert not HEAVY & set(told["modules"])
     assert value in told["stderr"] or option in told["stderr"]
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        *(f"{command} nope IMAGE" for command in ("predict", "update --in-place", "forget --in-place")),
+        *(f"{command} nope" for command in ("calibrate --fpr 0.1", "export --format onnx", "evaluate --normal IMAGE")),
+        *("merge nope nope -o new", "merge FILE -o new", "combine nope FILE -o new"),
+        *("fit nope -o new", "data suspects nope", "update FILE nope --in-place", "forget FILE IMAGE"),
+        *("predict FILE IMAGE --colormap nope", "predict FILE IMAGE --roi nope", "evaluate FILE --pictures overlay"),
+        *("calibrate FILE --fpr 2", "update FILE IMAGE --in-place --fpr 2"),
+    ],
+)
+def test_a_refused_file_imports_no_torch(tmp_path: Path, arguments: str) -> None:
+    Image.new("RGB", (8, 8)).save(tmp_path / "image.png")
+    (tmp_path / "file").write_bytes(bytes(8))
+    names = {"IMAGE": tmp_path / "image.png", "FILE": tmp_path / "file", "new": tmp_path / "new"}
+    told = told_by(TELL, *(names.get(word, word) for word in arguments.split()))
+    assert told["code"] == 2
+    assert told["stderr"].startswith("Error: ")
+    assert len(told["stderr"].splitlines()) == 2
+    assert not HEAVY & set(told["modules"])
 
 
 @pytest.mark.parametrize("names", [("backbones", "nope"), ("estimators", "full,nope"), ("dataset", "nope")])

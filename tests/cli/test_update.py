@@ -7,6 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from padim_zoo import InputError, Subspace
 from padim_zoo.core.file_lock import FileLock
 from padim_zoo.detectors.loading import load
 from padim_zoo.statistics.moments import Moments
@@ -65,11 +66,29 @@ def test_the_last_update_that_can_make_a_threshold_says_so(folder, tmp_path, mon
     of_an_image = load(model).statistics_.embeddings.size_in_bytes() // 8
     monkeypatch.setattr(Moments, "bytes_needed", lambda P, D: 10 * of_an_image)
     told = run("update", model, folder / "new", "--in-place")
-    assert "the next update can make no threshold" in told
+    assert "the next update or forget can make no threshold" in told
     assert load(model).threshold_ is not None
     told = run("update", model, folder / "more", "--in-place")
     assert "threshold  none: cannot make a threshold without the samples" in told
     assert "can make no threshold" not in told
+
+
+def test_what_a_subspace_says_of_its_threshold_comes_true(folder, tmp_path):
+    model, whole = tmp_path / "model.safetensors", tmp_path / "whole.safetensors"
+    told = fit(model, [folder / "old"], "--detector", "subspace", "--resumable")
+    assert "keeps      moments and no samples: the next update or forget can make no threshold" in told
+    for command in (["update", model, folder / "new"], ["forget", model, folder / "old" / "0.png"]):
+        told = run(*command, "-o", tmp_path / "next")
+        assert "which moments do not replace: fit again on all images at once" in told
+        assert load(tmp_path / "next").threshold_ is None
+    fit(whole, [folder / "old", folder / "new"], "--detector", "subspace")
+    assert load(whole).threshold_ is not None
+    told = fit(model, [folder / "old"], "--detector", "subspace")
+    assert "keeps" not in told
+    with pytest.raises(InputError, match="make a threshold without the samples of the normal images"):
+        load(model).calibrate()  # not: save with resumable=True
+    with pytest.raises(InputError, match="cannot make a threshold: the detector is not fitted"):
+        Subspace().calibrate()
 
 
 def test_a_detector_of_whole_images_has_nothing_to_draw(folder, tmp_path):

@@ -144,3 +144,9 @@ def test_combine_makes_a_file_that_predicts(images, members, tmp_path):
     assert "copy.safetensors is the same detector as" in copy
     assert not (tmp_path / "x.safetensors").exists()
     assert "expected uniform, learned" in run("combine", *models, "-o", "@/x.safetensors", "--weights", "best", code=2)
+
+
+@pytest.mark.parametrize("weights", [3, ["a", "b"], [1], [0, 0]])
+def test_weights_that_are_none_are_refused(weights):
+    with pytest.raises(InputError, match=r"weights are .*: expected 2 numbers, none negative and not all 0"):
+        Ensemble([PaDiM(), PaDiM(seed=1)], weights=weights).check_parameters()

@@ -16,6 +16,7 @@ from padim_zoo.backbones.backbone import Backbone
 from padim_zoo.data.grid import canvas_of
 from padim_zoo.detectors.loading import load
 from padim_zoo.detectors.p_value_maps import use_p_values
+from padim_zoo.export.runtimes import ExportedModel
 from tests.command_line import run
 
 OPTIONS: dict[str, Any] = {"resize": None, "backbone": "scattering", "precision": "float32"}
@@ -371,4 +372,29 @@ def test_commands_take_several_sizes(normal: list[np.ndarray], others: list[np.n
 def test_an_export_tells_its_one_size(normal: list[np.ndarray], tmp_path: Path) -> None:
     Subspace(**OPTIONS).fit(normal).save(tmp_path / "model")
     told = run("export", tmp_path / "model", "--format", "torch", "--output", tmp_path / "file.pt2")
-    assert "the model takes images of several sizes, and the file those of 96x96 only" in told
+    assert "the file those of 96x96 only, which has room for all of the fit: for others give --input-size" in told
+
+
+@pytest.mark.parametrize("kind", [PatchCore, Subspace, MahalanobisAD])
+def test_an_export_is_for_the_size_that_is_asked_for(kind: Any, normal: list[np.ndarray], tmp_path: Path) -> None:
+    """Of the fit, of none of it, or larger than all: scores and maps are those of such images alone."""
+    kind(**OPTIONS).fit(normal).save(tmp_path / "model")
+    detector = load(tmp_path / "model")
+    rng = np.random.default_rng(5)
+    for height, width in (normal[0].shape[:2], (70, 90), (130, 120)):
+        size = f"{height}x{width}"
+        told = run("export", tmp_path / "model", "--format", "torch", "-o", tmp_path / "file.pt2", "--input-size", size)
+        assert "0 decisions differ" in told
+        assert "the model takes images of several sizes" not in told
+        images = [rng.integers(0, 256, (height, width, 3), dtype=np.uint8) for _ in range(3)]
+        found, expected = ExportedModel(tmp_path / "file.pt2").predict(images), detector.predict(images)
+        np.testing.assert_allclose(found.scores, expected.scores, rtol=1e-3)
+        if expected.maps is not None:
+            np.testing.assert_allclose(found.maps, expected.maps[:, :height, :width], rtol=1e-3, atol=1e-3)
+    Image.fromarray(images[0][:60]).save(tmp_path / "other.png")
+    refused = run(
+        *("export", tmp_path / "model", "--format", "torch", "-o", tmp_path / "file.pt2"),
+        *("--images", tmp_path / "other.png"),
+        code=2,
+    )
+    assert f"{tmp_path / 'file.pt2'} takes 96x96 pixels" in refused

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import re
 
 import numpy as np
 import pytest
@@ -54,9 +55,13 @@ def test_the_mean_of_views_is_taken_before_the_score(images):
     np.testing.assert_allclose(prediction.scores, [literal(one, 0.1) for one in prediction.maps], rtol=1e-5)
 
 
-@pytest.mark.parametrize("rule", ["mean", "mean(0)", "mean(2)", "mean(share=0.1)", "median(0.1)", "mean(True)", 3])
+NO_RULES = ["mean", "mean(0)", "mean(2)", "mean(share=0.1)", "median(0.1)", "mean(True)", 3]
+BROKEN = ["mean(nan)", "mean(1%)", "mean(inf)", "mean(0.01", ""]
+
+
+@pytest.mark.parametrize("rule", NO_RULES + BROKEN)
 def test_rules_that_are_none_are_refused(rule):
-    with pytest.raises(InputError, match="expected max, or mean"):
+    with pytest.raises(InputError, match=f"score is {re.escape(repr(rule))}: expected max, or mean"):
         PaDiM(score=rule, **SMALL).check_parameters()
 
 

@@ -99,5 +99,5 @@ def test_images_of_several_sizes(tmp_path):
 
 
 def test_samples_are_needed():
-    with pytest.raises(InputError, match="without the samples"):
+    with pytest.raises(InputError, match="cannot compare patches: the detector is not fitted"):
         nearest_patches(Subspace(**OPTIONS), {0: np.zeros((64, 96))})

@@ -7,6 +7,7 @@ import pytest
 
 from padim_zoo import InputError, PaDiM
 from padim_zoo.detectors.loading import load
+from padim_zoo.registry import detectors
 
 SMALL = {"weights": "none", "resize": 40, "crop": 32, "n_components": 12}
 IMAGES = np.random.default_rng(0).integers(0, 256, (10, 40, 40, 3), dtype=np.uint8)
@@ -31,6 +32,13 @@ IMAGES = np.random.default_rng(0).integers(0, 256, (10, 40, 40, 3), dtype=np.uin
         ("memory", 0, "at least 1"),
         ("memory", 1e9, "whole number"),
         ("layers", "layer1", "sequence of names"),
+        ("layers", 2, "names of layers"),
+        ("layers", (1, 2), "names of layers"),
+        ("layers", (), "names of layers"),
+        ("weights", 2, "text"),
+        ("device", 1.5, "text"),
+        ("precision", [], "text"),
+        ("pad_mode", [], "symmetric"),
         ("estimator", 0.1, "registered name"),
         ("resize", -3, "an integer from 1"),
     ],
@@ -40,6 +48,32 @@ def test_what_is_refused(parameter, value, words):
     with pytest.raises(InputError, match=f"{parameter} is .*{words}") as caught:
         detector.fit(IMAGES)
     assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("spec", "words"),
+    [
+        *((f"{name}(levels=9)", "levels is 9, but there are 3 layers") for name in ("patchcore", "spade", "subspace")),
+        ("subspace(levels=3, layers=('stage1', 'stage2'))", r"there are 2 layers \(stage1, stage2\)"),
+        ("patchcore(levels=4, backbone='resnet18')", "there are 3 layers"),
+        ("mahalanobis-ad(covariance=9)", "covariance is 9: expected text"),
+        ("stfpm(learning_rate='x')", "learning_rate is 'x': expected a number"),
+        ("stfpm(checkpoint=9)", "checkpoint is 9: expected text"),
+    ],
+)
+def test_what_specs_are_refused(spec, words):
+    """In one line, before the backbone is made and any image is read."""
+    detector = detectors.create(spec)
+    with pytest.raises(InputError, match=words) as caught:
+        detector.fit(iter([]))
+    assert "\n" not in str(caught.value)
+    assert detector.backbone_ is None
+
+
+@pytest.mark.parametrize("spec", ["subspace(layers=('stage3',))", "spade(levels=3)", "patchcore(levels=3)"])
+def test_all_layers_may_be_used(spec):
+    """And the default number of levels goes with fewer layers."""
+    assert len(detectors.create(spec, resize=40).fit(IMAGES[:4]).predict(IMAGES[:2])) == 2
 
 
 @pytest.mark.parametrize("folds", [1, 2.5, "five"])

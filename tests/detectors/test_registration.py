@@ -598,6 +598,16 @@ def test_advice_on_the_size_names_that_of_the_images(shifted, monkeypatch):
 # -- the choice ------------------------------------------------------------------------------------------------------
 
 
+def test_few_images_of_parts_in_any_pose_are_told(turned, shifted, monkeypatch):
+    detector = PaDiM(register="rigid", **SMALL).fit(turned)
+    told = f"{len(turned)} images are few for parts that are turned by up to 1"
+    assert any(note.startswith(told) for note in detector.notes_of_fit())
+    found = learned(turned, "rigid")
+    assert replace(found, normal=found.normal.repeat(3, 1)).note_on_images() == ""  # these are 72
+    assert replace(found, normal=found.normal * 0.1).note_on_images() == ""  # turned by 18° at most
+    assert learned(shifted, "translation").note_on_images() == ""
+
+
 def test_auto_undoes_what_makes_normal_images_likelier(turned, shifted):
     assert PaDiM(register="auto", **SMALL).fit(turned).registration_.kind == "rigid"
     assert PaDiM(register="auto", **SMALL).fit(shifted).registration_.kind == "translation"

@@ -14,6 +14,7 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
+from urllib.request import ProxyHandler, build_opener
 
 from padim_zoo.bench.executors.versions import describe_versions, difference
 from padim_zoo.bench.executors.worker_process import safe_path
@@ -26,6 +27,7 @@ _ANSWER_SECONDS = 3.0
 _GREETING_SECONDS = 8.0
 _GOODBYE_SECONDS = 2.0
 _LOOK_SECONDS = 2.0
+_DASHBOARD_SECONDS = 1.0
 
 Note = Callable[[str], object]
 
@@ -182,8 +184,8 @@ def connect(address: str, *, insecure: bool, jobs: int, note: Note) -> Iterator[
         try:
             cluster = Cluster(client, scheduler)
             cluster.check_workers(note)
-            if client.dashboard_link:
-                note(f"dashboard of the cluster: {client.dashboard_link}")
+            if link := _dashboard_of(client):
+                note(f"dashboard of the cluster: {link}")
             yield cluster
         finally:
             with suppress(Exception):  # of a scheduler that is gone
@@ -192,6 +194,16 @@ def connect(address: str, *, insecure: bool, jobs: int, note: Note) -> Iterator[
         if local is not None:
             with suppress(Exception):  # workers that are in the middle of a run end with this process
                 local.close(timeout=_GOODBYE_SECONDS)
+
+
+def _dashboard_of(client: Any) -> str | None:
+    """The link to the dashboard, if it is there: Dask names one without bokeh too, and behind a firewall."""
+    with suppress(Exception):
+        link = str(client.dashboard_link)
+        if link.startswith("http"):
+            with build_opener(ProxyHandler({})).open(link, timeout=_DASHBOARD_SECONDS) as page:
+                return None if b"Dask needs bokeh" in page.read(1000) else link
+    return None
 
 
 def _client(create: Any, address: str, local: Any) -> Any:

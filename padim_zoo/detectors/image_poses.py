@@ -1,0 +1,61 @@
+"""Where the parts of images lie, for those who read predictions: turns, shifts and how usual they are."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import astuple, dataclass, fields
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+    from padim_zoo.detectors.registration import Registration
+
+
+@dataclass(frozen=True)
+class ImagePoses:
+    """The poses that were found of N images; NaN of an image that fits the mean image no better than chance.
+
+    Attributes
+    ----------
+    turn : ndarray (N,), float64
+        Degrees, clockwise.
+    shift_x, shift_y : ndarray (N,), float64
+        To the right and down, in pixels of the transformed image.
+    pose_p_value : ndarray (N,), float64
+        How likely a normal part is to lie as far from all other normal ones, or farther.
+    """
+
+    turn: np.ndarray
+    shift_x: np.ndarray
+    shift_y: np.ndarray
+    pose_p_value: np.ndarray
+
+    @staticmethod
+    def of(poses: Tensor, registration: Registration) -> ImagePoses:
+        """Of poses (N, 3) that a registration found."""
+        values = np.concatenate([poses.double().numpy(), registration.p_values(poses).double().numpy()[:, None]], 1)
+        values[~(poses != 0).any(1).numpy()] = np.nan
+        angle, x, y, p_value = values.T
+        return ImagePoses(np.rad2deg(angle), x, y, p_value)
+
+    @staticmethod
+    def concatenate(parts: Sequence[ImagePoses | None]) -> ImagePoses | None:
+        """Of all images of several parts; None if one of them has no poses."""
+        known = [astuple(part) for part in parts if part is not None]
+        if len(known) < len(parts):
+            return None
+        return ImagePoses(*map(np.concatenate, zip(*known, strict=True)))
+
+    def images(self, positions: np.ndarray) -> ImagePoses:
+        """Of some images (m,), int64."""
+        return ImagePoses(*(each[positions] for each in astuple(self)))
+
+    def columns(self) -> dict[str, np.ndarray]:
+        """The columns of a table with a row for each image."""
+        return dict(zip(POSE_COLUMNS, astuple(self), strict=True))
+
+
+POSE_COLUMNS = tuple(field.name for field in fields(ImagePoses))

@@ -66,7 +66,7 @@ def decide_runtime(backbone: Backbone, images: int, image_size: tuple[int, int])
     def other(runtime: str) -> Run | None:
         try:
             converted = convert(in_torch, runtime)
-        except NotConvertible:
+        except Exception:  # it cannot, or a runtime is broken: torch can
             return None
         return in_torch.run_by(converted).forward_native_dtype
 

@@ -23,7 +23,7 @@ from padim_zoo.core.errors import InputError
 from padim_zoo.detectors.config import PaDiMConfig
 from padim_zoo.detectors.detector import Detector
 from padim_zoo.detectors.ensemble import Ensemble
-from padim_zoo.runtimes.runtime import TORCH, resolve_runtime
+from padim_zoo.runtimes.runtime import RUNTIMES, TORCH, resolve_runtime
 
 
 def create_backbone(run: Run) -> Backbone | None:
@@ -76,6 +76,9 @@ def check_detector(suite: Suite, detector: str) -> None:
     names = detector_parameters(detector)
     if {"device", "precision"} & names:
         resolve_precision(suite.precision, resolve_device(suite.device))  # refuses what is none
+    runtime = RUNTIMES.get(runtime_of(suite))
+    if "runtime" in names and runtime is not None and suite.cluster is None and not runtime.is_installed:
+        runtime.version()  # refuses what is not there, once and not for every run
     for row in asked:
         if row.one not in names:
             option = row.option_in("bench")

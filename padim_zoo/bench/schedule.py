@@ -23,6 +23,8 @@ from padim_zoo.bench.store import DamagedRunError, Document, NewerRunError, RunS
 from padim_zoo.bench.suite import Suite
 from padim_zoo.core.atomic_write import check_writable
 from padim_zoo.core.errors import needs_extra
+from padim_zoo.core.numbers import number_of
+from padim_zoo.runtimes.runtime import RUNTIMES, TORCH
 
 _POLL_SECONDS = 1.0
 
@@ -46,10 +48,11 @@ class PendingRuns:
     notes: list[str] = field(default_factory=list)
 
 
-def find_missing(plan: Plan, store: RunStore, runtimes: Sequence[str] = ()) -> PendingRuns:
+def find_missing(plan: Plan, store: RunStore, runtimes: Sequence[str] = (), runtime: str | None = None) -> PendingRuns:
     """Compare a plan with a run store: failed runs and damaged files are done again, complete runs are not.
 
-    A run is complete if it was timed in all the runtimes asked for.
+    A run is complete if it was timed in all the runtimes asked for. One whose backbone another ``runtime`` ran than is
+    asked for is complete too, and noted: its scores are the same but for rounding, and its times are not.
 
     Raises
     ------
@@ -74,6 +77,12 @@ def find_missing(plan: Plan, store: RunStore, runtimes: Sequence[str] = ()) -> P
                 untimed += 1
         elif document is not None:
             failed += 1
+    others = [document["runtime"] for document in done.values() if _could_run(runtime, document)]
+    if others:
+        notes.append(
+            f"{number_of(len(others), 'run')} by {' and '.join(sorted(set(others)))} kept: give another --output to "
+            f"have all by {runtime}"
+        )
     if failed:
         notes.append(
             f"{failed} run{'s that failed before are' if failed > 1 else ' that failed before is'} tried again"
@@ -82,6 +91,14 @@ def find_missing(plan: Plan, store: RunStore, runtimes: Sequence[str] = ()) -> P
         notes.append(f"{untimed} runs were not timed in {', '.join(runtimes)} and are done again")
     runs = [run for run in plan if run.id not in done]
     return PendingRuns(Plan(runs), list(done.values()), notes)
+
+
+def _could_run(runtime: str | None, document: Document) -> bool:
+    """Whether a runtime did not run the backbone of a run, and can."""
+    ran = document.get("runtime")
+    precisions = RUNTIMES[runtime].precisions if runtime in RUNTIMES else (document.get("precision"),)
+    able = runtime in (TORCH, *RUNTIMES) and document.get("precision") in precisions
+    return able and ran is not None and ran != runtime
 
 
 def execute(suite: Suite, missing: PendingRuns, store: RunStore, note: Note = warnings.warn) -> Iterator[Event]:

@@ -42,6 +42,7 @@ def bench(config: Path | None, suite: str | None, published: bool, print_sbatch:
     Exit status: 0 all runs done, 1 some failed (their rows say why) or the cluster is gone, 2 bad input, 3 a disk that
     cannot be written to, 130 interrupted.
     """
+    from padim_zoo.bench.store import RunStore
     from padim_zoo.bench.suite import Suite, preset_settings, read_settings
     from padim_zoo.data.sample import prepare_categories
 
@@ -56,19 +57,19 @@ def bench(config: Path | None, suite: str | None, published: bool, print_sbatch:
         return
     click.get_current_context().with_resource(pixels_limited(asked.max_pixels))
     asked.load_plugins()
+    store = RunStore(asked.output)
     prepare_categories(asked.open_dataset(), asked.categories)  # goes on while torch is imported below
+    from padim_zoo.bench.build import runtime_of
     from padim_zoo.bench.executors.cluster import ClusterLostError
     from padim_zoo.bench.plan import make_plan
     from padim_zoo.bench.protocol import coverage_lines
     from padim_zoo.bench.schedule import execute, find_missing
-    from padim_zoo.bench.store import RunStore
     from padim_zoo.cli.progress import reporter
 
     quiet = asked.quiet
-    store = RunStore(asked.output)
     plan = make_plan(asked)
     store.clean()
-    missing = find_missing(plan, store, asked.time_exports)
+    missing = find_missing(plan, store, asked.time_exports, runtime_of(asked))
     report = reporter(len(plan), missing.done, quiet=quiet)
     for note in (*plan.notes, *missing.notes):
         report.note(note)

@@ -78,10 +78,6 @@ _OUT_OF_MEMORY = (
 )
 
 
-# At exit Python looks for cycles among all objects of torch and pandas, for half a second. The system frees them too.
-atexit.register(gc.freeze)
-
-
 class Mistake(click.ClickException):
     """A user's mistake, or a disk that cannot be written to: shown without a traceback."""
 
@@ -96,6 +92,10 @@ class LazyGroup(SuggestingGroup):
     def main(self, args: Sequence[str] | None = None, *rest: Any, **others: Any) -> Any:
         """Run the command line; files that it writes say which it was."""
         words = sys.argv[1:] if args is None else list(args)
+        if args is None:
+            # At exit Python looks for cycles among all objects of torch and pandas, for half a second. The system frees
+            # them too; nothing here waits for an object in a cycle to be finalized.
+            atexit.register(gc.freeze)
         with running(["padim-zoo", *words]), environment_set({"MPLBACKEND": "agg"}):
             return super().main(words, *rest, **others)
 

@@ -37,30 +37,55 @@ MANY_NUMBERS = 3 * 2**20
 """A single operation that reads more of them is worth waking threads for."""
 
 _lock = threading.Lock()
-_depth = 0
-_threads = 1
+_inside = 0
+_wished = 1
+
+
+class _Own(threading.local):
+    """What a thread of Python knows of itself: whether it is single-threaded, and how many threads it had before."""
+
+    single = False
+    seen = False
+    threads = 1
+
+
+_own = _Own()
 
 
 @contextmanager
 def _one_thread_each() -> Iterator[int]:
     """Make torch single-threaded in this thread; gives the number of threads there were.
 
-    That number is torch's for the whole process. Of calls that overlap, from several threads, the first takes note of
-    it, so that none of them mistakes another's single thread for the caller's wish.
+    Torch's number is one for the whole process, which a thread takes over at its first operation and keeps. So a thread
+    that comes while another is in here takes over a single one; it gets the number that was there before.
     """
-    global _depth, _threads
+    global _inside, _wished
+    if _own.single:
+        yield _own.threads
+        return
     with _lock:
-        if _depth == 0:
-            _threads = torch.get_num_threads()
-        _depth += 1
-        threads = _threads
+        before = torch.get_num_threads()  # which also has this thread take over torch's number, once and for all
+        if _inside == 0:
+            _wished = before
+        elif not _own.seen:
+            before = _wished
+        _inside += 1
         torch.set_num_threads(1)
+    _own.single, _own.seen, _own.threads = True, True, before
     try:
-        yield threads
+        yield before
     finally:
+        _own.single = False
         with _lock:
-            _depth -= 1
-            torch.set_num_threads(threads)
+            _inside -= 1
+            torch.set_num_threads(before)
+
+
+def _stay_single() -> None:
+    """Make torch single-threaded in this thread, for as long as it lives."""
+    torch.get_num_threads()
+    torch.set_num_threads(1)
+    _own.single = _own.seen = True
 
 
 @contextmanager
@@ -80,15 +105,14 @@ def one_thread_for(numbers: int) -> Iterator[None]:
 @contextmanager
 def all_threads_for(numbers: int) -> Iterator[None]:
     """Within :func:`one_thread_for`, take all threads for a single operation that reads many numbers."""
-    before = torch.get_num_threads()
-    if numbers <= MANY_NUMBERS or _depth == 0:
+    if numbers <= MANY_NUMBERS or not _own.single:
         yield
         return
-    torch.set_num_threads(_threads)
+    torch.set_num_threads(_own.threads)
     try:
         yield
     finally:
-        torch.set_num_threads(before)
+        torch.set_num_threads(1)
 
 
 def blocks(patches: int, bytes_per_patch: int, device: torch.device = HOST) -> list[slice]:
@@ -128,7 +152,7 @@ def for_each_block(
                 progress.advance(part.stop - part.start)
                 release()
             return
-        with ThreadPoolExecutor(threads, initializer=torch.set_num_threads, initargs=(1,)) as pool:
+        with ThreadPoolExecutor(threads, initializer=_stay_single) as pool:
             # Not pool.map: where results are consumed slowly (to disk), all of them would wait in memory.
             left = iter(parts)
             pending: deque[tuple[slice, Future[T]]] = deque()

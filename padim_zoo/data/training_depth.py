@@ -43,7 +43,7 @@ def counts_of_images(images: Any) -> SampleCounts:
     return _counted(items) if None in versions else _counts_of_versions(max_pixels(), versions)
 
 
-@functools.lru_cache(maxsize=64)
+@functools.lru_cache(maxsize=4)
 def _counts_of_versions(most_pixels: int, versions: tuple[tuple[Path, int, int, int, int], ...]) -> SampleCounts:
     """The counts of the same files again, which a benchmark asks for at every run: no thread is started for it."""
     return _counted([version[0] for version in versions])

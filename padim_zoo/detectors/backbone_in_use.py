@@ -13,6 +13,7 @@ from padim_zoo import registry
 from padim_zoo.backbones.backbone import Backbone
 from padim_zoo.backbones.conversion import decide_runtime, in_runtime
 from padim_zoo.backbones.placement import placed
+from padim_zoo.core.errors import MissingExtraError
 from padim_zoo.core.moving import moved
 from padim_zoo.detectors.config import BackboneConfig
 from padim_zoo.runtimes.runtime import AUTO, TORCH, resolve_runtime
@@ -107,6 +108,9 @@ class BackboneInUse:
             return
         self._decided_for = images
         choice = decide_runtime(backbone, images, image_size)
-        if choice is not None:  # a backbone of its own: that of a user, or of another detector, stays as it is
+        if choice is None:
+            return
+        with suppress(MissingExtraError):  # a package that is there, and broken
+            # A backbone of its own: that of a user, or of another detector, stays as it is.
             self.backbone = backbone.run_by(in_runtime(backbone, choice.fastest).converted)
             self.backbone.choice = choice

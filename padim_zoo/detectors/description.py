@@ -29,15 +29,16 @@ def blocks_of(detector: Any) -> str:
 
 
 def runtime_of(detector: Any) -> str:
-    """What runs the backbone, or those of all members, where that is not torch or was measured; else empty."""
-    from padim_zoo.runtimes.runtime import TORCH
+    """What runs the backbone, or those of all members, where that is not torch, or was asked for; else empty."""
+    from padim_zoo.runtimes.runtime import AUTO, TORCH
 
-    backbones = (getattr(part, "backbone_", None) for part in parts_of(detector))
-    named = [
-        str(backbone.choice or backbone.runtime)
-        for backbone in backbones
-        if backbone is not None and (backbone.choice is not None or backbone.runtime != TORCH)
-    ]
+    named = []
+    for part in parts_of(detector):
+        backbone = getattr(part, "backbone_", None)
+        if backbone is not None and (backbone.choice is not None or backbone.runtime != TORCH):
+            named.append(str(backbone.choice or backbone.runtime))
+        elif backbone is not None and getattr(part, "runtime", None) == AUTO:
+            named.append("torch: these images do not repay another")
     return "; ".join(dict.fromkeys(named))
 
 

@@ -38,7 +38,6 @@ from padim_zoo.detectors.image_facts import ImageFacts, describe_depth
 from padim_zoo.detectors.views import Views
 from padim_zoo.features.features import Features
 from padim_zoo.features.tiles import TileLayout, Tiles, layout_of
-from padim_zoo.runtimes.choice import LEAST_IMAGES
 from padim_zoo.runtimes.runtime import AUTO, TORCH, resolve_runtime
 from padim_zoo.statistics.accumulator import pixels
 
@@ -272,7 +271,7 @@ class FeatureExtractor:
 
         In 16 bits another runtime moves scores by a percent: there torch stays unless ``"auto"`` is asked for.
         """
-        if images is None or images < LEAST_IMAGES or resolve_runtime(self.config.runtime) != AUTO:
+        if images is None or resolve_runtime(self.config.runtime) != AUTO:
             return
         in_16_bits = self.build_backbone().precision != "float32"
         if in_16_bits and resolve_runtime(self.config.runtime, TORCH) != AUTO:

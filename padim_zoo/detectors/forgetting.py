@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from padim_zoo.backbones.conversion import in_runtime
 from padim_zoo.backbones.weight_provenance import count_adapted
 from padim_zoo.core.errors import InputError
 from padim_zoo.core.spill import spill_above
@@ -21,6 +22,7 @@ from padim_zoo.data.sources import image_items
 from padim_zoo.detectors.learned_images import LearnedImages
 from padim_zoo.features.features import rows_of
 from padim_zoo.features.patch_embeddings import PatchEmbeddings
+from padim_zoo.runtimes.runtime import RUNTIMES, TORCH
 from padim_zoo.statistics.accumulator import largest_array
 from padim_zoo.statistics.moments import Moments
 from padim_zoo.statistics.samples import Samples
@@ -124,9 +126,19 @@ def embeddings_again(
             "do it on a machine that computes in that precision, or fit again without them"
         )
     passes = detector.extractor.views.passes
-    extractor, images = detector.on_grid(found.images)
+    extractor, images = _run_as_fitted(detector).on_grid(found.images)
     for features in extractor.features(images, fit=True):
         yield detector.select_patches(detector.embed_apart(features.of_views(range(passes))), like)
+
+
+def _run_as_fitted(detector: BackboneDetector[Any]) -> BackboneDetector[Any]:
+    """The detector with the runtime of its fit; as it is where that was several, or is not here."""
+    name = detector.runtime_
+    if name != TORCH and not (name in RUNTIMES and RUNTIMES[name].is_installed):
+        return detector
+    again = detector.with_backbone(in_runtime(detector.build_backbone(), name))
+    again.runtime = name
+    return again
 
 
 def _moments_without(detector: BackboneDetector[Any], moments: Moments, found: ForgottenImages) -> Moments:

@@ -31,7 +31,7 @@ def check_names(layers: Any) -> None:
 def check_levels(detector: BackboneDetector[Any], levels: Any, default: int) -> None:
     """Refuse what does not count layers, and more than there are.
 
-    The default may be more: then all layers are used. Nothing is said of a backbone that does not tell its layers.
+    The default may be more: then all layers are used. A backbone that does not name its layers is not checked.
 
     Raises
     ------
@@ -44,7 +44,7 @@ def check_levels(detector: BackboneDetector[Any], levels: Any, default: int) -> 
         if isinstance(backbone, str):
             layers = detector.layers_wanted(backbone) or default_layers(backbone)
         else:
-            layers = backbone.layers
+            layers = getattr(backbone, "layers", None)  # what is no backbone is told when it is used
     if layers and levels > max(len(layers), default):
         raise InputError(
             f"levels is {levels}, but there are {number_of(len(layers), 'layer')} ({', '.join(layers)}): expected at "

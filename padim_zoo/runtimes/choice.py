@@ -90,7 +90,7 @@ def choose(
     installed = {name: runtime for name, runtime in RUNTIMES.items() if runtime.is_installed}
     if not installed:
         return None
-    versions = ", ".join(f"{name} {runtime.version()}" for name, runtime in installed.items())
+    versions = ", ".join(f"{name} {runtime.installed_version}" for name, runtime in installed.items())
     decisive = (
         f"choice {identity} {shape} {processor_name()} threads {torch.get_num_threads()} "
         f"torch {torch.__version__} {versions}"

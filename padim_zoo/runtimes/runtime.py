@@ -5,6 +5,7 @@ from __future__ import annotations
 import importlib
 import os
 from collections.abc import Callable, Sequence
+from importlib import metadata
 from importlib.util import find_spec
 from typing import TYPE_CHECKING, Any, NamedTuple, TypeAlias
 
@@ -48,6 +49,14 @@ class Runtime(NamedTuple):
         """Whether its package is there."""
         found = find_spec(self.package)
         return found is not None and found.origin is not None  # a folder of that name is no package
+
+    @property
+    def installed_version(self) -> str:
+        """Of the package, which is not imported for it; ``"unknown"`` of one that pip knows by another name."""
+        try:
+            return metadata.version(self.package)
+        except metadata.PackageNotFoundError:
+            return "unknown"
 
     def version(self) -> str:
         """Of the package.

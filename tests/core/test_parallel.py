@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from concurrent.futures import ThreadPoolExecutor
 
 import pytest
@@ -74,4 +75,46 @@ def test_an_operation_on_many_numbers_has_all_threads(two_threads, numbers, insi
         assert torch.get_num_threads() == 1
     with parallel.all_threads_for(numbers):
         assert torch.get_num_threads() == 2
+    assert torch.get_num_threads() == 2
+
+
+def test_single_threads_nest(two_threads, monkeypatch):
+    monkeypatch.setattr(parallel, "BLOCK_BYTES", 10)
+    with parallel.one_thread_for(1):
+        parallel.map_blocks(squares, 1000, 1)
+        assert torch.get_num_threads() == 1
+
+    def block(part: slice) -> tuple[torch.Tensor]:
+        with parallel.one_thread_for(1), parallel.all_threads_for(2**40):
+            pass
+        return (torch.full((part.stop - part.start,), torch.get_num_threads()),)
+
+    (inside,) = parallel.map_blocks(block, 40, 1)
+    assert inside.tolist() == [1] * 40
+    assert torch.get_num_threads() == 2
+
+
+def test_threads_that_begin_beside_a_single_one_have_all(two_threads):
+    begun, done = threading.Event(), threading.Event()
+
+    def hold() -> None:
+        with parallel.one_thread_for(1):
+            begun.set()
+            done.wait(10)
+
+    def request() -> tuple[int, int]:
+        with parallel.one_thread_for(1), parallel.all_threads_for(2**40):
+            many = torch.get_num_threads()
+        torch.ones(100_000).sum()
+        return many, torch.get_num_threads()
+
+    holder = threading.Thread(target=hold)
+    holder.start()
+    begun.wait(10)
+    with ThreadPoolExecutor(1) as pool:
+        assert pool.submit(request).result() == (2, 2)
+    done.set()
+    holder.join()
+    with ThreadPoolExecutor(1) as pool:
+        assert pool.submit(torch.get_num_threads).result() == 2
     assert torch.get_num_threads() == 2

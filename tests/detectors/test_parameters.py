@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 import pytest
+import torch
 
-from padim_zoo import InputError, PaDiM
+from padim_zoo import SPADE, InputError, PaDiM, PatchCore, Subspace
 from padim_zoo.detectors.loading import load
 from padim_zoo.registry import detectors
 
@@ -138,3 +141,10 @@ def test_an_unknown_parameter_changes_none():
     with pytest.raises(ValueError, match="no parameter 'color'"):
         detector.set_params(seed=3, color="red")
     assert detector.seed == 0
+
+
+@pytest.mark.parametrize("backbone", [None, 3, torch.nn.Identity()])
+@pytest.mark.parametrize("detector", [PatchCore, SPADE, Subspace])
+def test_what_is_no_backbone_is_told_in_one_line(detector: Any, backbone: Any) -> None:
+    with pytest.raises(InputError, match="the backbone is a"):
+        detector(backbone=backbone).build_backbone()

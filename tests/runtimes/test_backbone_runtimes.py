@@ -326,6 +326,35 @@ def test_auto_measures_where_the_images_repay_it(measured: list[str]) -> None:
     assert measured == []  # the choice is kept
 
 
+def test_auto_counts_tiles(measured: list[str]) -> None:
+    detector = PaDiM(runtime="auto", tiles="64+16", **{**OPTIONS, "crop": 512})
+    detector.expect(10)  # of 121 tiles each
+    assert detector.build_backbone().runtime == "onnx"
+
+
+def test_a_broken_runtime_is_none_to_choose(measured: list[str], monkeypatch: pytest.MonkeyPatch) -> None:
+    detector = PaDiM(runtime="auto", **{**OPTIONS, "crop": 32})
+    detector.expect(1000)
+    assert detector.build_backbone().runtime == "onnx"
+    monkeypatch.setitem(sys.modules, "onnxruntime", None)
+    monkeypatch.setattr(Runtime, "is_installed", True)
+    another = PaDiM(runtime="auto", **{**OPTIONS, "crop": 32})
+    another.expect(1000)  # the choice is kept
+    assert another.build_backbone().runtime == "torch"
+
+
+def test_images_are_forgotten_by_the_runtime_of_the_fit(runtime: str) -> None:
+    images = noise(20, 64, 64)
+    options = {**OPTIONS, "n_components": 8}
+    fitted = PaDiM(runtime=runtime, **options).fit(images)
+    fitted.statistics_ = fitted.moments_of(fitted.statistics_, fitted.statistics_.mean)
+    fitted.runtime = None
+    fitted.forget(images[2:])
+    again = PaDiM(runtime=runtime, **options).fit(images[:2])
+    theirs, ours = again.predict(images[2:]).maps, fitted.predict(images[2:]).maps
+    np.testing.assert_allclose(ours, theirs, rtol=1e-5)
+
+
 def test_auto_leaves_large_images_to_torch(measured: list[str]) -> None:
     backbone = make("builtin")
     assert decide_runtime(backbone, 10_000, (64, 64)) is not None
@@ -478,6 +507,18 @@ def test_check_says_where_runtimes_differ(images: Path, tmp_path: Path, runtime:
     assert rows["torch"][0].key == rows[runtime][0].key  # the same was asked for
     findings = compare(rows[runtime], None, Baseline(rows["torch"], None), Limits())
     assert any(f"runtime: {runtime} here, torch in the baseline" in note for note in findings.notes)
+    again = run(*bench, "-o", tmp_path / "torch", "--runtime", runtime)
+    assert f"1 run by torch kept: give another --output to have all by {runtime}" in again.output
+    assert "kept" not in run(*bench, "-o", tmp_path / "torch").output
+
+
+def test_a_benchmark_refuses_a_missing_runtime_once(
+    images: Path, tmp_path: Path, runtime: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(sys.modules, RUNTIMES[runtime].package, None)
+    monkeypatch.setattr(Runtime, "is_installed", False)
+    result = run("bench", "--data-root", images, "--runtime", runtime, *SMALL, "-o", tmp_path / "runs", status=2)
+    assert result.output.count(f"padim-zoo[{runtime}]") == 1
 
 
 def test_sessions_do_not_outlive_a_copy(runtime: str) -> None:

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import json
 import os
+import signal
 import subprocess
 import sys
 import threading
+import time
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
@@ -15,8 +17,9 @@ from typing import Any
 from padim_zoo.core.cpu import usable_processors
 
 _MOST_PROCESSES = 4
+_CLEANING_SECONDS = 5.0
 _KEEP_FREED_MEMORY = {"MALLOC_TRIM_THRESHOLD_": str(2**28), "MALLOC_MMAP_THRESHOLD_": str(2**25)}
-"""For glibc. Else the system clears the pages of each array of a picture anew, which takes a seventh of the time."""
+"""For glibc. Otherwise the system clears the pages of each array of a picture anew: a seventh of the time."""
 
 _drawing: dict[Path, subprocess.Popen[str]] = {}
 """By the folder of a category, the process that draws it."""
@@ -44,6 +47,8 @@ def draw_ahead(root: Path, categories: Sequence[str], parameters: Mapping[str, A
 
 
 def _start(root: Path, categories: Sequence[str], parameters: Mapping[str, Any]) -> subprocess.Popen[str]:
+    # This very package first: relative entries lead elsewhere from there.
+    path = [str(Path(__file__).parents[3]), *filter(None, [os.environ.get("PYTHONPATH")])]
     return subprocess.Popen(
         [sys.executable, "-c", f"from {__name__} import main; main()", str(root), json.dumps(parameters), *categories],
         stdin=subprocess.PIPE,
@@ -51,7 +56,7 @@ def _start(root: Path, categories: Sequence[str], parameters: Mapping[str, Any])
         stderr=subprocess.DEVNULL,
         text=True,
         cwd=os.sep,  # of which nothing is imported
-        env={**os.environ, **_KEEP_FREED_MEMORY},
+        env={**os.environ, **_KEEP_FREED_MEMORY, "PYTHONPATH": os.pathsep.join(path)},
     )
 
 
@@ -66,6 +71,8 @@ def wait_for(folder: Path) -> None:
     assert drawing.stdout is not None
     while not folder.is_dir() and drawing.stdout.readline():
         pass
+    if drawing not in _drawing.values():
+        drawing.communicate()
 
 
 def main() -> None:
@@ -80,5 +87,9 @@ def main() -> None:
 
 
 def _end_with_parent() -> None:
+    """Once the parent is gone, interrupt the drawing, which then removes its drafts; end without it if that fails."""
     sys.stdin.read()
+    if hasattr(signal, "pthread_kill"):
+        signal.pthread_kill(threading.main_thread().ident or 0, signal.SIGINT)
+    time.sleep(_CLEANING_SECONDS)
     os._exit(1)

@@ -6,9 +6,8 @@ from collections.abc import Sequence
 from dataclasses import astuple, dataclass, fields
 from typing import TYPE_CHECKING
 
-import numpy as np
-
 if TYPE_CHECKING:
+    import numpy as np
     from torch import Tensor
 
     from padim_zoo.detectors.registration import Registration
@@ -36,6 +35,8 @@ class ImagePoses:
     @staticmethod
     def of(poses: Tensor, registration: Registration) -> ImagePoses:
         """Of poses (N, 3) that a registration found."""
+        import numpy as np  # here, so that the names of the columns are had without it
+
         values = np.concatenate([poses.double().numpy(), registration.p_values(poses).double().numpy()[:, None]], 1)
         values[~(poses != 0).any(1).numpy()] = np.nan
         angle, x, y, p_value = values.T
@@ -44,6 +45,8 @@ class ImagePoses:
     @staticmethod
     def concatenate(parts: Sequence[ImagePoses | None]) -> ImagePoses | None:
         """Of all images of several parts; None if one of them has no poses."""
+        import numpy as np
+
         known = [astuple(part) for part in parts if part is not None]
         if len(known) < len(parts):
             return None

@@ -14,6 +14,7 @@ from unittest.mock import Mock
 
 import pandas as pd
 import pytest
+import torch
 from distributed import CancelledError, Client
 
 from padim_zoo import registry
@@ -69,6 +70,16 @@ def toy_suite(tmp_path: Path) -> Iterator[Suite]:
     plugin.take_back()
 
 
+@pytest.fixture
+def one_thread() -> Iterator[None]:
+    """As many threads of torch as workers have: on some processors oneDNN sums otherwise in two, by 1e-7."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(before)
+
+
+@pytest.mark.usefixtures("one_thread")
 def test_the_leaderboard_is_that_of_one_process(cluster: Cluster, images: Path, tmp_path: Path) -> None:
     suite = Suite(
         data_root=images,

@@ -202,7 +202,7 @@ def test_where_no_disk_has_room_moments_give_the_scores_of_samples(images, monke
     assert isinstance(tight.statistics_, Moments)
     # The forward passes were of other batch sizes, which moves the last digits of features.
     np.testing.assert_allclose(tight.predict(many).scores, plenty.predict(many).scores, rtol=3e-5)
-    with pytest.raises(InputError, match="fit again, with more memory"):
+    with pytest.raises(InputError, match="fit again on all images at once"):
         tight.calibrate()
     with pytest.raises(InputError, match=r"do not fit the memory allowed, and .* has no room"):
         PaDiM("resnet18", **SMALL, memory=100_000).fit(images)

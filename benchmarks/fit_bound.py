@@ -42,6 +42,8 @@ def main() -> None:
     parser.add_argument("--images", type=int, default=200)
     parser.add_argument("--rounds", type=int, default=5)
     arguments = parser.parse_args()
+    if arguments.rounds < 1:
+        parser.error(f"--rounds is {arguments.rounds}: expected at least 1")
     with tempfile.TemporaryDirectory() as folder:
         try:
             times = measure(Path(folder), arguments)

@@ -43,6 +43,8 @@ def main() -> int:
     asked = parser.parse_args()
     checkouts = {"other": asked.other.resolve(), "this": Path(__file__).resolve().parents[1]}
     least = dict.fromkeys(checkouts, (float("inf"), float("inf")))
+    if asked.rounds < 1 or not (Path(asked.other) / "padim_zoo").is_dir():
+        parser.error("expected at least one round, and --other with a checkout of padim-zoo")
     for _ in range(asked.rounds):
         for name, checkout in checkouts.items():
             wall, processor = seconds_of(checkout, asked.options)

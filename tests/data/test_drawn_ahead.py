@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -37,3 +39,18 @@ def test_a_process_that_fails_leaves_the_error_to_this_one(tmp_path: Path) -> No
         generate(root, categories=["gear"], **{**FEW, "seed": 1})
     generate(root, categories=["gear"], **FEW)
     assert not ahead._drawing
+
+
+def test_a_process_that_ends_leaves_no_other_that_draws(tmp_path: Path) -> None:
+    program = f"""
+import time
+from pathlib import Path
+from padim_zoo.data.synthetic import ahead
+root = Path({str(tmp_path)!r})
+ahead.draw_ahead(root, ["gear"], {{"size": 512}})
+while not list(root.glob(".gear.*")):
+    time.sleep(.01)
+"""
+    ended = subprocess.run([sys.executable, "-W", "error", "-c", program], capture_output=True, text=True, check=True)
+    assert [path.name for path in tmp_path.iterdir()] == ["synthetic.json"]
+    assert not ended.stderr

@@ -16,7 +16,7 @@ from PIL import Image
 
 from padim_zoo import registry
 from padim_zoo.core.errors import InputError
-from padim_zoo.data.synthetic import CATEGORIES, KINDS, OBJECTS, TEXTURES, generate
+from padim_zoo.data.synthetic import CATEGORIES, KINDS, OBJECTS, TEXTURES, dataset, generate
 from padim_zoo.data.synthetic.canvas import mix, tint
 from padim_zoo.data.synthetic.dataset import encode_png
 from padim_zoo.data.synthetic.scene import TOLERANCE, Picture, severity, take, visible_change
@@ -204,6 +204,32 @@ def test_two_at_once(tmp_path: Path) -> None:
             run.result()
     once = generate(tmp_path / "once", categories=["wood", "gear"], **FEW)
     assert contents(tmp_path / "both") == contents(once)
+
+
+def test_one_that_begins_while_another_looks(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    looks: list[Path] = []
+
+    def look_and_wait(root: Path) -> dataset.Parameters | None:
+        found = read_manifest(root)
+        looks.append(root)
+        if len(looks) == 1:  # of the outer call; the inner one looks next
+            generate(root, categories=["wood"], **FEW)
+        return found
+
+    read_manifest = dataset.read_manifest
+    monkeypatch.setattr(dataset, "read_manifest", look_and_wait)
+    generate(tmp_path / "both", categories=["gear"], **FEW)
+    assert sorted(path.name for path in (tmp_path / "both").iterdir()) == ["gear", "synthetic.json", "wood"]
+
+
+def test_two_at_once_that_ask_for_different_data(tmp_path: Path) -> None:
+    asked = [{**FEW, "seed": seed} for seed in range(4)]
+    with ThreadPoolExecutor(4) as pool:
+        runs = [pool.submit(generate, tmp_path / "all", categories=["wood"], **each) for each in asked]
+    failed = [run.exception() for run in runs]
+    made = failed.index(None)
+    assert [type(each) for each in failed if each is not None] == [InputError] * 3
+    assert contents(tmp_path / "all") == contents(generate(tmp_path / "once", categories=["wood"], **asked[made]))
 
 
 def test_foreign_folders_are_refused_and_left_alone(tmp_path: Path) -> None:

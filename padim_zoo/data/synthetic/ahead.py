@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import atexit
 import json
 import os
 import signal
@@ -73,6 +74,22 @@ def wait_for(folder: Path) -> None:
         pass
     if drawing not in _drawing.values():
         drawing.communicate()
+
+
+@atexit.register
+def _end_all() -> None:
+    """End what nobody waited for, drafts removed: this process leaves none behind that still writes."""
+    drawing = set(_drawing.values())
+    for process in drawing:
+        assert process.stdin is not None
+        with suppress(OSError):
+            process.stdin.close()
+    for process in drawing:
+        assert process.stdout is not None
+        with suppress(subprocess.TimeoutExpired):  # it ends itself by then
+            process.wait(2 * _CLEANING_SECONDS)
+        process.stdout.close()
+    _drawing.clear()
 
 
 def main() -> None:

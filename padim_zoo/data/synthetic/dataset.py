@@ -22,6 +22,7 @@ from padim_zoo.core.atomic_write import draft_folder, write_text_whole
 from padim_zoo.core.cache_folder import cache_folder
 from padim_zoo.core.errors import InputError, WriteError
 from padim_zoo.core.fields import read_json
+from padim_zoo.core.file_lock import changing
 from padim_zoo.core.progress import told
 from padim_zoo.data.layout import PADIM_PAPER, ListedDataset, list_category
 from padim_zoo.data.sample import Category, Dataset
@@ -161,20 +162,33 @@ def read_manifest(root: Path) -> Parameters | None:
 
 def _claim(root: Path, parameters: Parameters) -> None:
     """Make sure that ``root`` is ours: new, empty, or made with the same parameters."""
-    earlier = read_manifest(root)
-    if earlier == parameters:
+    if read_manifest(root) == parameters:
         return
-    if earlier is not None:
+    with changing(root / MANIFEST):
+        if not _is_made_with(root, parameters):
+            document = {"dataset": "synthetic", "parameters": asdict(parameters)}
+            write_text_whole(root / MANIFEST, json.dumps(document, indent=2) + "\n")
+
+
+def _is_made_with(root: Path, parameters: Parameters) -> bool:
+    """Whether ``root`` holds data of these parameters, and not nothing; anything else is an InputError."""
+    if root.exists() and not root.is_dir():
+        raise InputError(f"{root} is a file: expected a new or empty folder for synthetic data")
+    names = [path.name for path in root.iterdir()] if root.is_dir() else []
+    # After the names: where the system has no locks, another process may have written the manifest, and then data.
+    earlier = read_manifest(root)
+    if earlier is None:
+        # Another process may be writing a draft of the manifest.
+        if any(not name.startswith((MANIFEST, f".{MANIFEST}.")) for name in names):
+            raise InputError(
+                f"{root} is not empty and has no {MANIFEST}: choose a new or empty folder for synthetic data"
+            )
+        return False
+    if earlier != parameters:
         pairs = zip(asdict(earlier).items(), asdict(parameters).values(), strict=True)
         differ = ", ".join(f"{name} {old} (asked for: {new})" for (name, old), new in pairs if old != new)
         raise InputError(f"{root} holds synthetic data with {differ}: choose another folder or delete this one")
-    if root.exists() and not root.is_dir():
-        raise InputError(f"{root} is a file: expected a new or empty folder for synthetic data")
-    # Another process may be writing a draft of the manifest.
-    if root.is_dir() and any(not path.name.startswith((MANIFEST, f".{MANIFEST}.")) for path in root.iterdir()):
-        raise InputError(f"{root} is not empty and has no {MANIFEST}: choose a new or empty folder for synthetic data")
-    document = {"dataset": "synthetic", "parameters": asdict(parameters)}
-    write_text_whole(root / MANIFEST, json.dumps(document, indent=2) + "\n")
+    return True
 
 
 def _generate_category(root: Path, category: str, parameters: Parameters, pool: ThreadPoolExecutor) -> None:

@@ -14,7 +14,7 @@ import os
 import shutil
 import tempfile
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from contextvars import ContextVar
 from pathlib import Path
@@ -102,6 +102,19 @@ def build_array(
         whole[rows] = made
         release()
     assert whole is not None
+    return whole
+
+
+def join_columns(parts: Sequence[Tensor]) -> Tensor:
+    """Tensors side by side, joined along their second dimension, some rows at a time."""
+    rows, *rest = parts[0].shape
+    shape = rows, sum(int(part.shape[1]) for part in parts), *rest[1:]
+    whole = empty(*shape, dtype=parts[0].dtype, device=parts[0].device)
+    size = max(1, PART_BYTES // max(1, whole[:1].nbytes))
+    for start in range(0, rows, size):
+        # Straight to its place, and not from a copy of these rows.
+        torch.cat([part[start : start + size] for part in parts], 1, out=whole[start : start + size])
+        release()
     return whole
 
 

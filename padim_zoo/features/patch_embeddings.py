@@ -15,7 +15,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from padim_zoo.core.spill import build_array
+from padim_zoo.core.spill import build_array, join_columns
 from padim_zoo.features.features import Features, concatenate_roi_masks, joined, nearest_positions, widened
 from padim_zoo.features.poses import Poses
 from padim_zoo.features.tiles import TileLayout
@@ -308,11 +308,7 @@ class PatchEmbeddings:
             size = int(sized.roi_masks.shape[1]), int(sized.roi_masks.shape[2])
             parts = [part if part.sizes is not None else part.on_canvas(size, size, sized.grid) for part in parts]
 
-        def join(layers: Sequence[Tensor]) -> Tensor:
-            shape = (layers[0].shape[0], sum(int(layer.shape[1]) for layer in layers), layers[0].shape[2])
-            return build_array(shape, layers[0].dtype, lambda rows: torch.cat([layer[rows] for layer in layers], 1))
-
-        layers = tuple(join(layers) for layers in zip(*(p.layers for p in parts), strict=True))
+        layers = tuple(join_columns(layers) for layers in zip(*(p.layers for p in parts), strict=True))
         roi_masks = concatenate_roi_masks([(part.n, part.roi_masks) for part in parts])
         poses = Poses.concatenate([part.poses for part in parts])
         sizes, own_grids = joined([part.sizes for part in parts]), joined([part.own_grids for part in parts])

@@ -241,7 +241,9 @@ def test_watch_waits_for_a_benchmark_and_ends_with_it(
     thread = threading.Thread(target=bench)
     thread.start()
     file = Screen()
-    console = Console(file=file, width=500, height=20, force_terminal=True, color_system=None)  # for a path of any length
+    console = Console(
+        file=file, width=500, height=20, force_terminal=True, color_system=None
+    )  # for a path of any length
     follower = watching.watch(folder, draw, console)
     ended.set()
     thread.join()

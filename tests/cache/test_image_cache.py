@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import multiprocessing
 import os
 import time
@@ -217,18 +218,19 @@ def test_both_kinds_share_the_limit(paths, cache):
 
 
 def _fill(root: Path, paths: list[Path]) -> None:
-    """Write as many images as there is time for."""
+    """Write images until the process is killed."""
     cache = ImageCache(root)
-    for resize in range(20, 250):
-        for path in paths:
-            cache.resized(path, Transform(resize, None))
+    for crop in itertools.chain([None], itertools.count(1)):
+        for resize in range(20, 250):
+            for path in paths:
+                cache.resized(path, Transform(resize, crop))
 
 
 def test_a_writer_that_is_killed_leaves_nothing_wrong(paths, cache):
     """Another process fills the folder while this one uses it, and is killed in the middle."""
     other = multiprocessing.get_context("spawn").Process(target=_fill, args=(cache.root, paths))
     other.start()
-    deadline = time.monotonic() + 120
+    deadline = time.monotonic() + 600
     while (not cache.folder.exists() or entries(cache) < 40) and time.monotonic() < deadline:
         time.sleep(0.02)
     for resize in range(20, 40):

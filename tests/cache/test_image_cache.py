@@ -75,6 +75,22 @@ def test_pixels_are_those_of_the_file(tmp_path, cache, decoded, resize, suffix, 
     assert decoded == [path.name]
 
 
+def test_a_file_that_is_replaced_while_it_is_decoded_is_not_kept(
+    tmp_path: Path, cache: ImageCache, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path, copy, transform = draw(tmp_path / "a.png", 1), draw(tmp_path / "b.png", 1), Transform(40, None)
+
+    def replace_and_read(path: Path, bit_depth: int | None) -> np.ndarray:
+        if path.name == "a.png":
+            draw(tmp_path / "other.png", 2).replace(path)
+        return read_image(path, bit_depth)
+
+    monkeypatch.setattr(image_cache, "read_image", replace_and_read)
+    cache.resized(path, transform)
+    # Of the same content as the other was.
+    np.testing.assert_array_equal(cache.resized(copy, transform)[0], transform.resized(read_image(copy)))
+
+
 def test_images_turned_by_their_exif_data(tmp_path, cache):
     path, transform = draw(tmp_path / "turned.jpg", 1), Transform((40, 60), None)
     image = Image.open(path)

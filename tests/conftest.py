@@ -15,6 +15,14 @@ if WORKERS > 1:
     os.environ.setdefault("OMP_NUM_THREADS", str(max(1, (os.cpu_count() or 1) // WORKERS)))
 
 import numpy as np  # noqa: E402
+from hypothesis import HealthCheck, settings  # noqa: E402
+
+# The same examples each time, and no clock: a busy machine fails nothing, and a failure comes again. Other examples are
+# looked for by pytest --hypothesis-profile=default.
+settings.register_profile(
+    "steady", deadline=None, derandomize=True, database=None, suppress_health_check=[HealthCheck.too_slow]
+)
+settings.load_profile("steady")
 
 
 @pytest.fixture(scope="session")
@@ -49,6 +57,15 @@ def _hasty() -> Iterator[None]:
     """Latencies are measured, but of as few calls as may be."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr("padim_zoo.bench.measure._SECONDS", 0.0)
+        yield
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _no_lines_by_the_clock() -> Iterator[None]:
+    """Commands tell what they are at every ten seconds: a slow machine would have more lines than a fast one."""
+    with pytest.MonkeyPatch.context() as patch:
+        for module in ("stages", "progress"):
+            patch.setattr(f"padim_zoo.cli.{module}.JSON_SECONDS", 10_000.0)
         yield
 
 

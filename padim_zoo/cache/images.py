@@ -20,6 +20,7 @@ import torch
 from padim_zoo.cache.content_addressed import ContentCache
 from padim_zoo.core.cpu import processor_name
 from padim_zoo.core.fields import FieldError, Fields, is_whole
+from padim_zoo.data.content import file_version, is_still
 from padim_zoo.data.file_notes import note, overhearing, stored_kinds
 from padim_zoo.data.image import read_image
 from padim_zoo.data.opening import decoder, stored_size
@@ -94,9 +95,9 @@ class ImageCache(ContentCache):
         """
         start = time.thread_time()
         try:
-            key = self._key_if_worthwhile(path, transform)
+            version, key = file_version(path), self._key_if_worthwhile(path, transform)
         except OSError:  # which is told by the attempt to decode it
-            key = None
+            version, key = None, None
         entry = None if key is None else self.read_tensors(key)
         looked_up = time.thread_time()
         found = None if entry is None else _pixels_in(entry, transform)
@@ -113,7 +114,7 @@ class ImageCache(ContentCache):
         if on_decode is not None:
             on_decode(image)
         handed_out = time.thread_time()
-        if key is not None:
+        if key is not None and is_still(path, version):
             about = {"size": image.shape[:2], "seconds": seconds, "notes": heard.kinds_of(str(path))}
             self.write_tensors(key, about, [torch.from_numpy(np.array(resized))])
         self._note(0.0, looked_up - start + time.thread_time() - handed_out)

@@ -116,8 +116,9 @@ def _entries(kind: str) -> Iterator[Path]:
 
 def _size(entry: Path) -> int:
     total = 0
-    for path in [entry, *entry.rglob("*")]:
-        with suppress(OSError):  # gone meanwhile
+    paths = (Path(folder, name) for folder, _, names in os.walk(entry) for name in names)
+    for path in paths if entry.is_dir() else [entry]:
+        with suppress(OSError):  # gone meanwhile, as a draft that was renamed
             total += path.stat().st_size if path.is_file() else 0
     return total
 

@@ -63,6 +63,9 @@ class FileLock:
         if self._create:
             with suppress(OSError):
                 self.path.unlink(missing_ok=True)
+        with suppress(OSError):
+            # To close it is not enough: a process that was forked meanwhile has it open too.
+            fcntl.flock(self._descriptor, fcntl.LOCK_UN)
         os.close(self._descriptor)
         self._descriptor = None
 

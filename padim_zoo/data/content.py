@@ -13,9 +13,10 @@ _BLOCK = 2**20
 _SETTLED_SECONDS = 2.0
 
 Value = TypeVar("Value")
+Version = tuple[Path, int, int, int, int]
 
 
-def file_version(path: Path) -> tuple[Path, int, int, int, int]:
+def file_version(path: Path) -> Version:
     """The path, and what changes whenever the file does.
 
     Raises
@@ -26,6 +27,14 @@ def file_version(path: Path) -> tuple[Path, int, int, int, int]:
     status = path.stat()
     # The time of the last change of the status cannot be set, other than that of the content, which tools restore.
     return path.absolute(), status.st_ino, status.st_size, status.st_mtime_ns, status.st_ctime_ns
+
+
+def is_still(path: Path, version: Version | None) -> bool:
+    """Whether a file is there and as it was: else what was made of it meanwhile may be that of another content."""
+    try:
+        return file_version(path) == version
+    except OSError:
+        return False
 
 
 def once_per_version(read: Callable[[Path], Value]) -> Callable[[Path], Value]:

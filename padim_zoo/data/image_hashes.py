@@ -18,7 +18,7 @@ import numpy as np
 from PIL import Image
 
 from padim_zoo.core.progress import told
-from padim_zoo.data.content import file_version
+from padim_zoo.data.content import Version, file_version, is_still
 from padim_zoo.data.image import read_image, to_image
 from padim_zoo.data.sample import Sample
 from padim_zoo.data.sources import count_of, image_items
@@ -82,23 +82,33 @@ def fingerprint_of_file(path: Path, bit_depth: int | None, kept: KeptFingerprint
     InputError
         If the file cannot be read.
     """
+    version = _version_or_none(path)
     one = None if kept is None else kept.read(path, bit_depth)
     if one is None:
         one = fingerprint(read_image(path, bit_depth))
-        if kept is not None:
+        if kept is not None and is_still(path, version):
             kept.write(path, bit_depth, one)
-    _remember(path, bit_depth, one.pixels)
+    _remember(path, version, bit_depth, one.pixels)
     return one
 
 
-def _remember(path: Path, bit_depth: int | None, digest: str) -> None:
-    """Remember the :func:`pixel_hash` of a file that was decoded, so that it need not be decoded for that again."""
+def _version_or_none(path: Path) -> Version | None:
+    try:
+        return file_version(path)
+    except OSError:  # which is told by the attempt to decode it
+        return None
+
+
+def _remember(path: Path, version: Version | None, bit_depth: int | None, digest: str) -> None:
+    """Remember the :func:`pixel_hash` of a file that was decoded, so that it need not be decoded for that again.
+
+    One that was replaced or removed meanwhile is not remembered: the hash may be that of either content.
+    """
     if len(_remembered) >= _MOST_REMEMBERED:
         _remembered.clear()
-    try:
-        _remembered[version_in_depth(path, bit_depth)] = _short(digest)
-    except OSError:  # removed meanwhile
-        return
+    if version is not None and is_still(path, version):
+        key = (*version, bit_depth)
+        _remembered[key] = _short(digest)
 
 
 def _is_remembered(path: Path, bit_depth: int | None) -> bool:
@@ -127,8 +137,9 @@ def hash_of_file(path: Path, bit_depth: int | None = None, kept: KeptFingerprint
         pass
     if kept is not None:
         return _short(fingerprint_of_file(path, bit_depth, kept).pixels)
+    version = _version_or_none(path)
     digest = pixel_hash(read_image(path, bit_depth))
-    _remember(path, bit_depth, digest)
+    _remember(path, version, bit_depth, digest)
     return _short(digest)
 
 
@@ -185,6 +196,8 @@ class HashedImages:
         self._kept = kept
         self._learned: Collection[int] = frozenset() if learned is None else frozenset(learned.tolist())
         self._taken: list[Path | int] = []
+        self._versions: dict[Path, Version | None] = {}
+        """Of the files that are being decoded."""
         self.image_count = count_of(images)
         self.source = images if isinstance(images, (list, tuple)) else None
         if self._learned and isinstance(images, (str, Path, Sample, Sequence)):
@@ -206,6 +219,7 @@ class HashedImages:
             self.positions.append(position)
             if isinstance(item, Path):
                 self.paths.append(item)
+                self._versions[item] = _version_or_none(item)
             yield item
 
     def __iter__(self) -> Iterator[Any]:
@@ -219,16 +233,17 @@ class HashedImages:
 
     def decoded(self, path: Path, pixels: np.ndarray) -> None:
         """Take the hash of a file from its pixels, so that it is not decoded once more."""
-        if _is_remembered(path, self._bit_depth):
+        version = self._versions.pop(path, None)
+        if _is_remembered(path, self._bit_depth) or not is_still(path, version):
             return
         if self._kept is None:
-            _remember(path, self._bit_depth, pixel_hash(pixels))
+            _remember(path, version, self._bit_depth, pixel_hash(pixels))
             return
         one = self._kept.read(path, self._bit_depth)
         if one is None:
             one = fingerprint(pixels)
             self._kept.write(path, self._bit_depth, one)
-        _remember(path, self._bit_depth, one.pixels)
+        _remember(path, version, self._bit_depth, one.pixels)
 
     def tell(self) -> None:
         """Warn of images that were passed over."""

@@ -11,6 +11,7 @@ from typing import Any
 from padim_zoo.cache.features import Entry, FeatureCache, Stack, entries_of
 from padim_zoo.cache.images import ImageCache
 from padim_zoo.data.augmentation import ViewSet
+from padim_zoo.data.content import Version, file_version, is_still
 from padim_zoo.data.loading import Batch, mixed_batches
 from padim_zoo.data.transform import Transform
 from padim_zoo.features.features import Features
@@ -35,6 +36,8 @@ class CachedFeatures:
         self._cache = cache
         self._cache_key = cache_key
         self._passed = 0
+        self._absent: dict[Path, tuple[str, Version]] = {}
+        """Of files that were looked for in vain: the name of their entry, and which version it is of."""
 
     def batches(
         self,
@@ -58,9 +61,13 @@ class CachedFeatures:
     def lookup(self, path: Path) -> Entry | None:
         """The features of an image file, if they are on disk."""
         try:
-            return self._cache.read(self._cache.key(path, self._cache_key))
+            version, key = file_version(path), self._cache.key(path, self._cache_key)
         except OSError:  # which is told better by the attempt to decode the file
             return None
+        entry = self._cache.read(key)
+        if entry is None:
+            self._absent[path] = key, version
+        return entry
 
     def complete(self, batch: Batch[Entry], computed: Iterator[Features]) -> Iterator[Features]:
         """The features of a batch, in one or more parts; those that were not on disk are ``computed``, and written."""
@@ -81,7 +88,12 @@ class CachedFeatures:
         files = zip(batch.paths, batch.notes, strict=True)
         for part in computed:
             for (path, notes), entry in zip(islice(files, len(part)), entries_of(part), strict=True):
-                if path is not None and self._cache.writes and self._passed * _SHARE < self._cache.limit:
-                    self._cache.write(self._cache.key(path, self._cache_key), replace(entry, notes=notes))
+                absent = None if path is None else self._absent.pop(path, None)
+                if path is None or absent is None:
+                    continue
+                key, version = absent
+                has_room = self._cache.writes and self._passed * _SHARE < self._cache.limit
+                if has_room and is_still(path, version):  # it may have been replaced or removed since it was decoded
+                    self._cache.write(key, replace(entry, notes=notes))
                     self._passed += entry.nbytes
             yield part

@@ -40,7 +40,7 @@ def test_nothing_is_imported_from_the_current_folder(command, suite, tmp_path) -
     for name in ("selectors", "signal", "torch", "padim_zoo_shadow"):
         (here / f"{name}.py").write_text(f"open({str(tmp_path / 'trace')!r}, 'w').close()\nraise SystemExit\n")
     relative = [*command, "--output", "runs"]
-    done = subprocess.run(relative, cwd=here, capture_output=True, text=True, timeout=120)
+    done = subprocess.run(relative, cwd=here, capture_output=True, text=True, timeout=600)
     assert done.returncode == 0, done.stderr
     assert list(here.glob("runs/*.json"))  # where it was asked for, though workers start elsewhere
     assert not (tmp_path / "trace").exists()
@@ -50,7 +50,7 @@ def start(command: list[str], delay: str) -> subprocess.Popen[str]:
     return subprocess.Popen(command, stderr=subprocess.PIPE, text=True, env={**os.environ, "TOY_DELAY": delay})
 
 
-def wait_for(condition, seconds: float = 60) -> None:
+def wait_for(condition, seconds: float = 300) -> None:
     deadline = time.monotonic() + seconds
     while not condition():
         assert time.monotonic() < deadline
@@ -58,21 +58,21 @@ def wait_for(condition, seconds: float = 60) -> None:
 
 
 def test_workers_end_with_their_parent(command, log) -> None:
-    process = start(command, "100")
+    process = start(command, "1000")
     wait_for(lambda: log("fit"))
     family = psutil.Process(process.pid).children(recursive=True)
     process.kill()
     process.communicate()
-    _, alive = psutil.wait_procs(family, timeout=3)
+    _, alive = psutil.wait_procs(family, timeout=60)
     assert not [each for each in alive if each.status() != psutil.STATUS_ZOMBIE]
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGHUP])
 def test_other_signals_are_taken_as_ctrl_c(number: int, command, log, suite) -> None:
-    process = start(command, "100")
+    process = start(command, "1000")
     wait_for(lambda: log("fit"))
     process.send_signal(number)
-    _, errors = process.communicate(timeout=30)
+    _, errors = process.communicate(timeout=300)
     assert process.returncode == 128 + number
     assert "run it again for the rest" in errors
     assert not list(suite.output.glob(".*.tmp"))
@@ -81,7 +81,7 @@ def test_other_signals_are_taken_as_ctrl_c(number: int, command, log, suite) -> 
 def test_two_benchmarks_share_the_work(command, log, suite) -> None:
     processes = [start(command, "0.5") for _ in range(2)]
     for process in processes:
-        _, errors = process.communicate(timeout=120)
+        _, errors = process.communicate(timeout=600)
         assert process.returncode == 0, errors
     assert len(log("fit")) == len(list(suite.output.glob("*.json")))
     assert not list(suite.output.glob(".*.claim"))

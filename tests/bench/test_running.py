@@ -26,6 +26,9 @@ from padim_zoo.bench.store import FORMAT, RunStore
 from padim_zoo.cli import watching
 from padim_zoo.core.progress import duration, stage
 
+_SECONDS = 60.0
+"""That a busy machine may take for what another takes none for."""
+
 
 def run(category: str, backbone: str) -> Run:
     return Run(
@@ -95,7 +98,7 @@ def test_what_a_run_is_at_is_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatc
         sign.take(Event(run("bottle", "a")))
         with stage("reading images", 8) as progress:
             progress.advance(3)
-            until = time.monotonic() + 10
+            until = time.monotonic() + _SECONDS
             while not any(read_states(store.folder)[0].doing.values()):
                 assert time.monotonic() < until
         [state] = read_states(store.folder)
@@ -205,7 +208,13 @@ def test_watch_waits_for_a_benchmark_and_ends_with_it(
     folder = tmp_path / "runs"
     process = subprocess.Popen([sys.executable, "-c", "input()"], stdin=subprocess.PIPE)
     shown: list[int] = []
-    seen = threading.Event()
+    seen, waiting, ended = threading.Event(), threading.Event(), threading.Event()
+
+    class Screen(io.StringIO):
+        def write(self, text: str) -> int:
+            if "waiting for one" in text:
+                waiting.set()
+            return super().write(text)
 
     def draw(documents: Any, max_lines: int) -> Text:
         shown.append(len(documents))
@@ -214,6 +223,7 @@ def test_watch_waits_for_a_benchmark_and_ends_with_it(
         return Text(f"{len(documents)} rows")
 
     def bench() -> None:
+        waiting.wait(_SECONDS)
         store = RunStore(folder)
         with heartbeat(store, BenchState(total=2, pid=process.pid)) as sign:
             for name in "ab":
@@ -221,18 +231,21 @@ def test_watch_waits_for_a_benchmark_and_ends_with_it(
                 sign.take(Event(one))
                 store.write(document(one, 0.9))
                 sign.take(Event(one, document(one, 0.9)))
-                seen.wait(10)
+                seen.wait(_SECONDS)
                 seen.clear()
             if killed:
                 process.kill()
                 process.wait()
-                threading.Event().wait(0.2)
+                ended.wait(_SECONDS)  # the file of the dead stays, as it does where all of a benchmark is killed
 
-    thread = threading.Timer(0.1, bench)
+    thread = threading.Thread(target=bench)
     thread.start()
-    file = io.StringIO()
-    console = Console(file=file, width=80, height=20, force_terminal=True, color_system=None)
+    file = Screen()
+    console = Console(
+        file=file, width=500, height=20, force_terminal=True, color_system=None
+    )  # for a path of any length
     follower = watching.watch(folder, draw, console)
+    ended.set()
     thread.join()
     if not killed:
         process.communicate(b"\n")

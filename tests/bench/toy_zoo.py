@@ -25,9 +25,21 @@ SIZE = 12
 
 
 def note(what):
-    if "TOY_LOG" in os.environ:
-        with open(os.environ["TOY_LOG"], "a", encoding="utf-8") as file:
-            file.write(what + "\n")
+    """Write a line to the log, if there is one; how many there are that begin with the same word, this one included."""
+    if "TOY_LOG" not in os.environ:
+        return 0
+    log = Path(os.environ["TOY_LOG"])
+    with log.open("ab") as file:
+        file.write(f"{what}\n".encode())
+        file.flush()
+        end = file.tell()  # other processes may write meanwhile
+    return sum(line.split()[0] == what.split()[0] for line in log.read_bytes()[:end].decode().splitlines())
+
+
+def wait_at_gate(number):
+    """Wait until the file TOY_GATE, if there is one, holds this number, or a larger one."""
+    while "TOY_GATE" in os.environ and number > int(Path(os.environ["TOY_GATE"]).read_text() or 0):
+        time.sleep(0.02)
 
 
 class ToyBackbone:
@@ -79,7 +91,7 @@ class Toy(Detector):
         return Features(((pixels.double() / 255) ** self.backbone.gain,), tuple(pixels.shape[2:]))
 
     def fit_features(self, features):
-        note(f"fit {self.backbone.name} {self.estimator} {self.seed} {len(features)}")
+        wait_at_gate(note(f"fit {self.backbone.name} {self.estimator} {self.seed} {len(features)}"))
         time.sleep(float(os.environ.get("TOY_DELAY", "0")))
         if self.estimator == "spherical":
             raise ArithmeticError("a toy cannot be\nspherical")

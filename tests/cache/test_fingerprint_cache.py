@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -10,7 +11,7 @@ from PIL import Image
 
 from padim_zoo.cache.fingerprints import FingerprintCache, FingerprintsInMemory
 from padim_zoo.data import image_hashes
-from padim_zoo.data.image_hashes import fingerprint, fingerprint_of_file
+from padim_zoo.data.image_hashes import HashedImages, fingerprint, fingerprint_of_file, hash_of_file, short_hash
 
 
 @pytest.fixture
@@ -29,6 +30,31 @@ def test_a_kept_fingerprint_is_the_one_of_the_pixels(photo: Path, tmp_path: Path
     for one in (made, again):
         assert one.pixels == literal.pixels
         np.testing.assert_array_equal(one.thumbnail, literal.thumbnail)
+
+
+@pytest.mark.parametrize("way", ["on disk", "in memory", "by the hash alone", "as fits are"])
+def test_a_file_that_is_replaced_while_it_is_decoded_has_the_fingerprint_of_its_new_content(
+    photo: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, way: str
+) -> None:
+    kept = {"on disk": FingerprintCache(tmp_path / "cache"), "in memory": FingerprintsInMemory(9)}.get(way)
+    new = Image.fromarray(np.full((90, 120, 3), 7, np.uint8))
+    new.save(tmp_path / "new.png")
+    read = image_hashes.read_image
+
+    def read_and_replace(*arguments: Any) -> np.ndarray:
+        pixels = read(*arguments)
+        if (tmp_path / "new.png").exists():
+            (tmp_path / "new.png").replace(photo)
+        return pixels
+
+    monkeypatch.setattr(image_hashes, "read_image", read_and_replace)
+    if way == "as fits are":
+        hashed = HashedImages([photo], 8)
+        for path in hashed:
+            hashed.decoded(path, read_and_replace(path, 8))
+    for _ in range(2):
+        found = hash_of_file(photo, 8, kept)
+    assert found == short_hash(np.asarray(new))
 
 
 def test_another_depth_and_a_damaged_entry_are_absent(photo: Path, tmp_path: Path) -> None:

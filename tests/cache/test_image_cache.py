@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import multiprocessing
 import os
 import time
@@ -72,6 +73,22 @@ def test_pixels_are_those_of_the_file(tmp_path, cache, decoded, resize, suffix, 
         np.testing.assert_array_equal(pixels, expected)
         assert (pixels.dtype, size) == (np.uint8, LARGE)
     assert decoded == [path.name]
+
+
+def test_a_file_that_is_replaced_while_it_is_decoded_is_not_kept(
+    tmp_path: Path, cache: ImageCache, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path, copy, transform = draw(tmp_path / "a.png", 1), draw(tmp_path / "b.png", 1), Transform(40, None)
+
+    def replace_and_read(path: Path, bit_depth: int | None) -> np.ndarray:
+        if path.name == "a.png":
+            draw(tmp_path / "other.png", 2).replace(path)
+        return read_image(path, bit_depth)
+
+    monkeypatch.setattr(image_cache, "read_image", replace_and_read)
+    cache.resized(path, transform)
+    # Of the same content as the other was.
+    np.testing.assert_array_equal(cache.resized(copy, transform)[0], transform.resized(read_image(copy)))
 
 
 def test_images_turned_by_their_exif_data(tmp_path, cache):
@@ -217,18 +234,19 @@ def test_both_kinds_share_the_limit(paths, cache):
 
 
 def _fill(root: Path, paths: list[Path]) -> None:
-    """Write as many images as there is time for."""
+    """Write images until the process is killed."""
     cache = ImageCache(root)
-    for resize in range(20, 250):
-        for path in paths:
-            cache.resized(path, Transform(resize, None))
+    for crop in itertools.chain([None], itertools.count(1)):
+        for resize in range(20, 250):
+            for path in paths:
+                cache.resized(path, Transform(resize, crop))
 
 
 def test_a_writer_that_is_killed_leaves_nothing_wrong(paths, cache):
     """Another process fills the folder while this one uses it, and is killed in the middle."""
     other = multiprocessing.get_context("spawn").Process(target=_fill, args=(cache.root, paths))
     other.start()
-    deadline = time.monotonic() + 120
+    deadline = time.monotonic() + 600
     while (not cache.folder.exists() or entries(cache) < 40) and time.monotonic() < deadline:
         time.sleep(0.02)
     for resize in range(20, 40):

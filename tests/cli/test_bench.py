@@ -173,12 +173,16 @@ def test_a_mistake_is_one_line_and_leaves_nothing(arguments, options, message):
 def test_ctrl_c_says_how_to_go_on(arguments, jobs, tmp_path):
     script = "from padim_zoo.cli.main import main; main()"
     command = [sys.executable, "-c", script, *arguments, "--jobs", jobs, "--estimators", "full,tied"]
-    process = subprocess.Popen(command, stderr=subprocess.PIPE, text=True, env={**os.environ, "TOY_DELAY": "1"})
+    # The first run is done, and the second one waits for the signal, however late that is.
+    gate = tmp_path / "gate"
+    gate.write_text("1")
+    environment = {**os.environ, "TOY_LOG": str(tmp_path / "log"), "TOY_GATE": str(gate)}
+    process = subprocess.Popen(command, stderr=subprocess.PIPE, text=True, env=environment)
     while not list(tmp_path.glob("runs/*.json")):
         assert process.poll() is None
         time.sleep(0.02)
     process.send_signal(signal.SIGINT)
-    _, errors = process.communicate(timeout=60)
+    _, errors = process.communicate(timeout=300)
     assert process.returncode == 130
     assert "runs are done; run it again for the rest" in errors.splitlines()[-1]
     assert "Traceback" not in errors

@@ -55,7 +55,7 @@ add = ScoreFile.add
 def slowly(self, row):
     add(self, row)
     if len(self) == {count}:
-        time.sleep(60)
+        time.sleep(1000)
 ScoreFile.add = slowly
 from padim_zoo.cli.main import main
 main()
@@ -67,7 +67,7 @@ def killed_after(count: int, part: Path, arguments: list[object], how: signal.Si
     code = SLOW.format(count=count)
     command = [sys.executable, "-c", code, *map(str, arguments)]
     with subprocess.Popen(command, stderr=subprocess.PIPE, text=True) as process:
-        until = time.monotonic() + 120
+        until = time.monotonic() + 600
         while not part.exists() or part.read_text().count("\n") < count + 2:
             assert process.poll() is None, process.communicate()
             assert time.monotonic() < until

@@ -3,9 +3,13 @@
 from __future__ import annotations
 
 import json
+import threading
 import time
 from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
 
+import click
 import pytest
 from click.testing import CliRunner
 from rich.console import Console
@@ -13,7 +17,8 @@ from rich.console import Console
 from padim_zoo.bench.settings import SETTINGS
 from padim_zoo.cli import stages
 from padim_zoo.cli.main import main
-from padim_zoo.core.progress import Stage, stage
+from padim_zoo.core import progress
+from padim_zoo.core.progress import Stage, open_stages, stage
 from padim_zoo.data.synthetic import generate
 
 
@@ -30,14 +35,22 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture
 def slow(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Stages last long beside the time between two lines."""
+    """Stages last long beside the time between two lines: after each image another one is told, if any are."""
     monkeypatch.setattr(stages, "JSON_SECONDS", 0.01)
-    advance = Stage.advance
+    advance, to_dict, told = Stage.advance, Stage.to_dict, threading.Event()
+
+    def tell(self: Stage, now: float) -> dict[str, Any]:
+        told.set()
+        return to_dict(self, now)
 
     def slowly(self: Stage, count: int = 1) -> None:
         advance(self, count)
+        told.clear()
         time.sleep(0.05)
+        if progress._listener is not None and open_stages():
+            told.wait(1)
 
+    monkeypatch.setattr(Stage, "to_dict", tell)
     monkeypatch.setattr(Stage, "advance", slowly)
 
 
@@ -77,16 +90,35 @@ def test_quiet_tells_nothing(folder: Path, slow: None) -> None:
 def test_a_line_that_is_due_waits_for_the_next_stage(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    monkeypatch.setattr(stages, "JSON_SECONDS", 0.4)
+    looks: list[int] = []
+    told = threading.Event()
+
+    def look() -> list[Stage]:
+        found = open_stages()
+        looks.append(len(found))
+        return found
+
+    def write(*words: Any, **options: Any) -> None:
+        click.echo(*words, **options)
+        told.set()
+
+    monkeypatch.setattr(stages, "JSON_SECONDS", 0.2)
     monkeypatch.setattr(stages, "_LOOK_SECONDS", 0.01)
+    monkeypatch.setattr(stages, "open_stages", look)
+    monkeypatch.setattr(stages, "click", SimpleNamespace(echo=write))
     with stages.json_stages():
-        with stage("one", 1):
-            pass
-        time.sleep(0.6)  # no stage is open when the line is due
+        assert progress._listener is not None
+        progress._listener.began()  # of a stage that has ended again
+        until = time.monotonic() + 60
+        while len(looks) < 5:  # a line is due, and no stage is open
+            assert time.monotonic() < until
+            time.sleep(0.01)
         with stage("two", 1):
-            time.sleep(0.2)
-    (line,) = capsys.readouterr().err.splitlines()
-    assert json.loads(line)["doing"] == "two"
+            assert told.wait(60)
+    assert not any(looks[:5])
+    lines = [json.loads(line) for line in capsys.readouterr().err.splitlines()]
+    assert {line["doing"] for line in lines} == {"two"}
+    assert len(lines) == sum(map(bool, looks))
 
 
 @pytest.mark.parametrize("command", SETTINGS["quiet"].commands)

@@ -54,15 +54,15 @@ class Terminal:
         return re.sub(r"\x1b\[[0-9;?]*[A-Za-z]", "", self.written.decode("utf-8", "replace")).replace("\r", "")
 
     def wait_for(self, condition: Callable[[str], bool]) -> None:
-        until = time.monotonic() + 60
+        until = time.monotonic() + 300
         while not condition(self.text):
             assert time.monotonic() < until, self.text
             assert self.process.poll() is None, self.text
             time.sleep(0.02)
 
     def end(self) -> int:
-        code = self.process.wait(60)
-        self.reader.join(10)
+        code = self.process.wait(300)
+        self.reader.join(60)
         return code
 
 
@@ -71,14 +71,19 @@ def test_a_live_table_and_someone_who_watches(tmp_path: Path, monkeypatch: pytes
         kind.names()
         monkeypatch.setattr(kind, "_entries", dict(kind._entries))
     registry.load_plugin(PLUGIN)
+    monkeypatch.chdir(tmp_path)  # so that names are short, and no line is broken
     root = sys.modules["padim_zoo_plugin_toy_zoo"].make_images(tmp_path / "images")
-    runs = tmp_path / "runs"
+    runs, gate = Path("runs"), tmp_path / "gate"
+    gate.write_text("3")
     watch = Terminal("leaderboard", runs, "--watch")
     watch.wait_for(lambda text: "holds no run yet" in text)
-    monkeypatch.setenv("TOY_DELAY", "0.2")
+    monkeypatch.setenv("TOY_LOG", str(tmp_path / "log"))
+    monkeypatch.setenv("TOY_GATE", str(gate))
     options = ["--dataset", "mvtec", "--data-root", root, "--detectors", "toy", "--backbones", "toy-linear"]
     options += ["--resize", "none", "--crop", "none", "--estimators", "full,tied"]
     bench = Terminal("bench", "--plugin", PLUGIN, *options, "--output", runs)
+    watch.wait_for(lambda text: re.search(r"[0-3] of 4 runs", text) is not None)
+    gate.write_text("4")
     assert bench.end() == 0, bench.text
     assert watch.end() == 0, watch.text
     for text in (bench.text, watch.text):
@@ -93,8 +98,9 @@ def test_a_live_table_and_someone_who_watches(tmp_path: Path, monkeypatch: pytes
     assert not list(runs.glob(".*"))
 
 
-def test_ctrl_c_ends_watching(tmp_path: Path) -> None:
-    watch = Terminal("leaderboard", tmp_path / "none", "--watch")
+def test_ctrl_c_ends_watching(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    watch = Terminal("leaderboard", "none", "--watch")
     watch.wait_for(lambda text: "waiting for one" in text)
     watch.process.send_signal(signal.SIGINT)
     assert watch.end() == 130

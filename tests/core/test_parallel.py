@@ -100,7 +100,7 @@ def test_threads_that_begin_beside_a_single_one_have_all(two_threads):
     def hold() -> None:
         with parallel.one_thread_for(1):
             begun.set()
-            done.wait(10)
+            done.wait(300)
 
     def request() -> tuple[int, int]:
         with parallel.one_thread_for(1), parallel.all_threads_for(2**40):
@@ -110,7 +110,7 @@ def test_threads_that_begin_beside_a_single_one_have_all(two_threads):
 
     holder = threading.Thread(target=hold)
     holder.start()
-    begun.wait(10)
+    begun.wait(300)
     with ThreadPoolExecutor(1) as pool:
         assert pool.submit(request).result() == (2, 2)
     done.set()

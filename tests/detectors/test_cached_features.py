@@ -104,6 +104,32 @@ def test_fits_and_scores_are_those_without_a_cache(paths, caches, passed, kind, 
     assert entries(caches) == 14
 
 
+@pytest.mark.parametrize("happens", ["replaced", "removed"])
+def test_a_file_that_changes_while_features_are_computed_is_not_kept(
+    tmp_path: Path, caches: Caches, monkeypatch: pytest.MonkeyPatch, happens: str
+) -> None:
+    """As by a camera that writes one name again, or a program that moves away what was scored."""
+    images = [draw(tmp_path / f"{number}.png", number) for number in range(4)]
+    detector = PaDiM(network(), n_components=20, **SMALL).fit(images)
+    expected = detector.predict(images).scores
+    replacement, original = draw(tmp_path / "other" / "0.png", 9), Backbone._maps
+
+    def change(self: Backbone, batch: torch.Tensor) -> Any:
+        if replacement.exists():
+            replacement.replace(images[0])
+            if happens == "removed":
+                images[0].unlink()
+        return original(self, batch)
+
+    monkeypatch.setattr(Backbone, "_maps", change)
+    np.testing.assert_allclose(detector.set_params(cache=caches).predict(images).scores, expected, rtol=1e-4)
+    assert entries(caches) == 3
+    if happens == "replaced":
+        kept = detector.predict(images).scores
+        np.testing.assert_allclose(kept, detector.set_params(cache=False).predict(images).scores, rtol=1e-4)
+        assert kept[0] != pytest.approx(expected[0], rel=1e-2)
+
+
 def test_16_bits_hold_all_that_a_network_in_bfloat16_gives(paths, caches):
     for kind in (PaDiM, PatchCore, SPADE):
         kind(network(), **SMALL, precision="bfloat16", cache=caches).fit(paths[:4])

@@ -145,7 +145,7 @@ class PageRun:
         environment["PATH"] = f"{folder.resolve()}{os.pathsep}{environment['PATH']}"
         environment["PYTHONPATH"] = os.pathsep.join([str(ROOT), environment.get("PYTHONPATH", "")])
         done = subprocess.run(
-            ["bash", "-euo", "pipefail", "-c", line], env=environment, capture_output=True, text=True, timeout=120
+            ["bash", "-euo", "pipefail", "-c", line], env=environment, capture_output=True, text=True, timeout=600
         )
         return done.returncode, done.stdout + done.stderr
 

@@ -18,6 +18,8 @@ import psutil
 SECONDS = 20.0
 ABOVE_BYTES = 1.5e9
 _ROOM_BYTES = 6 * 10**9
+_LONGEST_LOOK = 1.0
+"""Seconds between two looks: longer ones are of a machine that was suspended, or busy with other work."""
 _PROGRESS = 0.05
 """Seconds of processor time that show that a command does not merely wait."""
 
@@ -71,15 +73,16 @@ def fork(work: Callable[[], None], log: Path, seconds: float = SECONDS) -> Outco
     if pid == 0:
         _live(work, log)
     child, hung = psutil.Process(pid), False
-    used, since = 0.0, time.monotonic()
+    used, idle, looked = 0.0, 0.0, time.monotonic()
     while True:
         found, status, usage = os.wait4(pid, os.WNOHANG)
         if found:
             break
-        now = _processor_seconds(child)
+        now, before, looked = _processor_seconds(child), looked, time.monotonic()
+        idle += min(looked - before, _LONGEST_LOOK)
         if now > used + _PROGRESS:
-            used, since = now, time.monotonic()
-        if now > seconds or time.monotonic() > since + seconds:
+            used, idle = now, 0.0
+        if now > seconds or idle > seconds:
             hung = True
             os.kill(pid, signal.SIGKILL)
         time.sleep(0.01)

@@ -39,7 +39,7 @@ def together(works: Sequence[Callable[[], None]]) -> list[int | None]:
     for process in processes:
         process.start()
     for process in processes:
-        process.join(120)
+        process.join(600)
     return [process.exitcode for process in processes]
 
 
@@ -107,7 +107,7 @@ def test_updates_of_one_model_are_all_in_it_or_refused_in_a_line(tmp_path: Path)
         subprocess.Popen([*program, "update", str(model), str(part), "--in-place"], stderr=subprocess.PIPE, text=True)
         for part in parts[1:]
     ]
-    told = [process.communicate(timeout=300)[1] for process in updates]
+    told = [process.communicate(timeout=600)[1] for process in updates]
     refused = [text for process, text in zip(updates, told, strict=True) if process.returncode == 2]
     assert {process.returncode for process in updates} <= {0, 2}, told
     assert all("is being updated by another process: wait" in text for text in refused)

@@ -18,7 +18,8 @@ from typing import Any
 from padim_zoo.core.cpu import usable_processors
 
 _MOST_PROCESSES = 4
-_CLEANING_SECONDS = 5.0
+_LOOKS, _LOOK_SECONDS = 300, 0.1
+"""For so many looks a process may clean up. They are counted, and not the seconds: the machine may be suspended."""
 _KEEP_FREED_MEMORY = {"MALLOC_TRIM_THRESHOLD_": str(2**28), "MALLOC_MMAP_THRESHOLD_": str(2**25)}
 """For glibc. Otherwise the system clears the pages of each array of a picture anew: a seventh of the time."""
 
@@ -86,8 +87,10 @@ def _end_all() -> None:
             process.stdin.close()
     for process in drawing:
         assert process.stdout is not None
-        with suppress(subprocess.TimeoutExpired):  # it ends itself by then
-            process.wait(2 * _CLEANING_SECONDS)
+        for _ in range(2 * _LOOKS):  # it ends itself by then
+            with suppress(subprocess.TimeoutExpired):
+                process.wait(_LOOK_SECONDS)
+                break
         process.stdout.close()
     _drawing.clear()
 
@@ -108,5 +111,6 @@ def _end_with_parent() -> None:
     sys.stdin.read()
     if hasattr(signal, "pthread_kill"):
         signal.pthread_kill(threading.main_thread().ident or 0, signal.SIGINT)
-    time.sleep(_CLEANING_SECONDS)
+    for _ in range(_LOOKS):
+        time.sleep(_LOOK_SECONDS)
     os._exit(1)

@@ -67,39 +67,31 @@ def share(name: str, value: Any) -> float:
 
 def rate(name: str, value: Any) -> float:
     """A number above 0 and below 1."""
-    result = number(name, value)
-    if not 0 < result < 1:
-        raise InputError(f"{name} is {result:g}: expected a number between 0 and 1, e.g. 0.01")
-    return result
+    return _above_0_and_below(1, name, value, "e.g. 0.05")
 
 
 def share_of_defects(name: str, value: Any) -> float:
     """A number above 0 and below 1."""
-    result = number(name, value)
-    if not 0 < result < 1:
-        raise InputError(f"{name} is {result:g}: expected a number above 0 and below 1, or none")
-    return result
+    return _above_0_and_below(1, name, value, "or none")
 
 
 def share_to_trim(name: str, value: Any) -> float | str:
     """A number above 0 and below 0.5, or ``"auto"``."""
-    if value == "auto":
-        return "auto"
-    return _below_half(name, value, ", or auto")
+    return "auto" if value == "auto" else _above_0_and_below(0.5, name, value, "e.g. 0.05, or auto")
 
 
 def share_of_patches(name: str, value: Any) -> float:
     """A number above 0 and below 0.5."""
-    return _below_half(name, value)
+    return _above_0_and_below(0.5, name, value, "e.g. 0.05")
 
 
-def _below_half(name: str, value: Any, otherwise: str = "") -> float:
+def _above_0_and_below(limit: float, name: str, value: Any, otherwise: str) -> float:
     try:
         result = number(name, value)
-    except InputError:
+    except InputError:  # which says less
         result = 0.0
-    if not 0 < result < 0.5:
-        raise InputError(f"{name} is {value}: expected a number above 0 and below 0.5, e.g. 0.05{otherwise}")
+    if not 0 < result < limit:
+        raise InputError(f"{name} is {value}: expected a number above 0 and below {limit:g}, {otherwise}")
     return result
 
 

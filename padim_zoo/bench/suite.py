@@ -17,7 +17,7 @@ from padim_zoo.core.file_type import file_type
 from padim_zoo.core.suggest import suggest
 from padim_zoo.data.sample import Dataset
 from padim_zoo.data.unreadable import ReadableDataset
-from padim_zoo.detectors.config import FALSE_ALARM_RATE, PASSES
+from padim_zoo.detectors.config import PASSES
 
 _MOST_VALUES = 10_000
 
@@ -48,8 +48,6 @@ class Suite(Record):
         smallest = min((size for size in self.train_sizes if size is not None), default=least)
         if smallest < least:
             raise InputError(f"train_sizes has {smallest}: expected numbers of images of at least {least}, or all")
-        if self.fpr is not None and not 0 < self.fpr < 1:
-            raise InputError(f"fpr is {self.fpr:g}: expected a number between 0 and 1, e.g. {FALSE_ALARM_RATE:g}")
         if self.passes is not None and self.augment is None:
             raise InputError(f"passes is {self.passes} without augment: say what to change, e.g. flip,rotate(10)")
 

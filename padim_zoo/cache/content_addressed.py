@@ -23,10 +23,10 @@ from typing import Any, ClassVar
 
 import torch
 from safetensors import SafetensorError, safe_open
-from safetensors.torch import save
+from safetensors.torch import save, save_file
 from torch import Tensor
 
-from padim_zoo.core.atomic_write import write_bytes_whole
+from padim_zoo.core.atomic_write import write_bytes_whole, write_whole
 from padim_zoo.core.cache_folder import cache_folder, cache_limit, remove_entry, trim
 from padim_zoo.core.errors import InputError
 from padim_zoo.core.fields import Fields, read_json
@@ -37,6 +37,8 @@ from padim_zoo.data.pixel_limit import refuse_many_pixels
 _OF_CONTENT = 32
 """Digits of an entry's name that are the beginning of the hash of the file's content."""
 _TRIMS_PER_LIMIT = 16
+_COPIED = 2**22
+"""Bytes of the largest entry that is copied in memory to be written faster. Those of large images take gigabytes."""
 
 _warned_folders: set[Path] = set()
 """Folders of which this process has told that they cannot be written to, or can be by others."""
@@ -133,15 +135,19 @@ class ContentCache:
         about = json.dumps({**values, "key": key}, sort_keys=True)
         numbered = {str(number): tensor for number, tensor in enumerate(tensors)}
         metadata = {"about": about, "checksum": _checksum(about, tensors)}
+        path, size = self._path(key), sum(tensor.nbytes for tensor in tensors)
         try:
-            write_bytes_whole(self._path(key), save(numbered, metadata), durable=False)
-        except InputError as error:
+            if size <= _COPIED:
+                write_bytes_whole(path, save(numbered, metadata), durable=False)
+            else:
+                write_whole(path, lambda temporary: save_file(numbered, temporary, metadata), durable=False)
+        except (InputError, SafetensorError) as error:
             self.writes = False
             if self.root not in _warned_folders:
                 _warned_folders.add(self.root)
                 why = " ".join(str(error).split())
                 warnings.warn(f"features and images are not kept: {why}", stacklevel=3)
-        self._written += sum(tensor.nbytes for tensor in tensors)
+        self._written += size
         if self._written * _TRIMS_PER_LIMIT > self.limit:
             self.trim()
 

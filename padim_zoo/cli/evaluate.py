@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from padim_zoo.cli.inputs import load_category, load_detector, predict_in
+from padim_zoo.cli.inputs import load_category, load_detector, open_roi, predict_in
 from padim_zoo.cli.options import MODEL, PATH, check_target
 from padim_zoo.cli.settings import setting_command
 from padim_zoo.cli.table import show_json, show_table
@@ -61,6 +61,7 @@ def evaluate(
     """
     if pictures and output is None:
         raise InputError("--pictures need a folder to write to: add --output DIR")
+    region = open_roi(roi)  # before torch is imported
     from padim_zoo.bench.evaluation import Evaluation, score_test_images
     from padim_zoo.core.spill import spill_above
     from padim_zoo.data.sample import protocol_of
@@ -84,7 +85,7 @@ def evaluate(
         check_target(output / "figures.csv")
     if output is not None and pictures:
         refuse_among_images(output, pictures, {sample.path.parent for sample in category.test}, [])
-    predict = predict_in(detector, roi)
+    predict = predict_in(detector, region)
     scored = score_test_images(detector, category, predict, mask_resize=mask_resize, mask_orientation=mask_orientation)
     made = Evaluation.of(detector, scored, aupimo_bounds or AUPIMO_BOUNDS)
     if folder is not None:

@@ -10,7 +10,7 @@ from typing import Any
 import click
 
 from padim_zoo.cli.candidates import complete_files
-from padim_zoo.cli.inputs import DATASET, load_category
+from padim_zoo.cli.inputs import DATASET, load_category, open_roi
 from padim_zoo.cli.options import PATH, check_target, refuse_same
 from padim_zoo.cli.settings import asked_parameters, asked_settings, setting_command
 from padim_zoo.cli.suspects import check_suspects, tell_cost, write_suspects
@@ -82,7 +82,6 @@ def fit(
     import numpy as np
 
     from padim_zoo.data.files import normal_image_files
-    from padim_zoo.data.roi import RegionOfInterest
     from padim_zoo.data.sample import protocol_of
     from padim_zoo.data.unreadable import naming_unreadable, readable_images
     from padim_zoo.metrics.conformal import conformal_threshold
@@ -117,8 +116,7 @@ def fit(
         paths, skipped = [sample.path for sample in category.train], list(category.left_out)
     refuse_same({"--output": output, "--report": report}, paths)
     tell_data(paths, skipped)
-    if settings["roi"] is not None:
-        RegionOfInterest(settings["roi"])  # which refuses what does not exist
+    open_roi(settings["roi"])  # which refuses what does not exist
     for rate in (fpr, region_fpr):
         if rate is not None:
             conformal_threshold(np.zeros(len(paths)), rate)  # which refuses a rate that so few cannot promise

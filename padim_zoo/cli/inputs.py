@@ -16,6 +16,7 @@ from padim_zoo.detectors.description import parts_of
 
 if TYPE_CHECKING:
     from padim_zoo.bench.store import Document, RunStore
+    from padim_zoo.data.roi import RegionOfInterest
     from padim_zoo.data.sample import Category, Dataset
     from padim_zoo.detectors.prediction import Prediction
 
@@ -98,26 +99,39 @@ def expect(detector: Any, images: int) -> None:
         detector.expect(images)
 
 
-def predict_in(detector: Any, roi: Path | None) -> Callable[[Any], Prediction]:
-    """The ``predict`` of a detector, within a region of interest if there is one; its masks are opened once.
+def open_roi(roi: Path | None) -> RegionOfInterest | None:
+    """A region of interest, opened once and without torch.
 
     Raises
     ------
     InputError
-        If there is no such mask or folder, or the detector takes none.
+        If there is no such mask or folder.
     """
-    predict = functools.partial(_predict_or_say_why, detector)
     if roi is None:
-        return predict
+        return None
     from padim_zoo.data.roi import RegionOfInterest
 
+    return RegionOfInterest(roi)
+
+
+def predict_in(detector: Any, region: RegionOfInterest | None) -> Callable[[Any], Prediction]:
+    """The ``predict`` of a detector, within a region of interest if there is one.
+
+    Raises
+    ------
+    InputError
+        If there is one, and the detector takes none.
+    """
+    predict = functools.partial(_predict_or_say_why, detector)
+    if region is None:
+        return predict
     if "roi" not in inspect.signature(detector.predict).parameters:
         raise InputError(f"{type(detector).__name__} takes no region of interest: leave out --roi")
     if getattr(detector, "register", None) is not None:  # before the first image, and not of each
         from padim_zoo.detectors.aligning_extractor import NO_ROI
 
         raise InputError(NO_ROI)
-    return functools.partial(predict, roi=RegionOfInterest(roi))
+    return functools.partial(predict, roi=region)
 
 
 def _predict_or_say_why(detector: Any, images: Any, **options: Any) -> Prediction:

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from padim_zoo.cli.candidates import complete_files
-from padim_zoo.cli.inputs import expect, load_detector, predict_in
+from padim_zoo.cli.inputs import expect, load_detector, open_roi, predict_in
 from padim_zoo.cli.options import MODEL, PATH, check_target, refuse_same
 from padim_zoo.cli.settings import asked_settings, setting_command
 from padim_zoo.core.atomic_write import write_text_whole
@@ -28,6 +28,7 @@ from padim_zoo.report.score_file import Row, ScoreFile, digest_of_model, is_stre
 if TYPE_CHECKING:
     import numpy as np
 
+    from padim_zoo.data.roi import RegionOfInterest
     from padim_zoo.detectors.prediction import Prediction
 
 SOME_FAILED = 1
@@ -119,10 +120,7 @@ def predict(
     refuse_same(written, paths)
     if output is not None and pictures:
         refuse_among_images(output, pictures, (Path(image) for image in images if Path(image).is_dir()), paths)
-    if roi is not None:
-        from padim_zoo.data.roi import RegionOfInterest
-
-        RegionOfInterest(roi)  # which refuses what does not exist
+    region = open_roi(roi)  # before torch is imported
     limits: dict[str, Any] = {"device": device, "batch_size": batch_size, "memory": memory, "stream": stream}
     detector = _detector(model, runtime, cache, limits)
     if "map_values" in asked_settings():
@@ -134,13 +132,13 @@ def predict(
     if regions and resume:
         raise InputError("--regions describes all images, but --resume scores only the rest: leave out one")
     region_file = None if regions is None else RegionFile(regions, model, detector, threshold)
-    predict_within = predict_in(detector, roi)
+    predict_within = predict_in(detector, region)
     decides, own = detector.decision
     limit = own if threshold is None else threshold
     folder = picture_folder(output, PictureChoice(pictures, alpha, colormap), detector, model, threshold)
     as_json = form == "json" or (form is None and target.lower().endswith(".json"))
     poses = getattr(detector, "registration_", None) is not None
-    options = {"threshold": threshold, "roi": _content_of(roi), "maps": maps, "pictures": pictures}
+    options = {"threshold": threshold, "roi": _content_of(region), "maps": maps, "pictures": pictures}
     options |= {"alpha": alpha, "colormap": colormap, "runtime": runtime, "map_values": map_values}
     file = None if is_stream(target) else ScoreFile(Path(target), as_json=as_json, poses=poses)
     if file is None and resume:
@@ -235,13 +233,9 @@ def _tell_p_values(detector: Any, threshold: float | None) -> None:
         click.echo(f"note: {note}", err=True)
 
 
-def _content_of(roi: Path | None) -> str | None:
+def _content_of(region: RegionOfInterest | None) -> str | None:
     """What tells regions of interest apart, wherever they lie."""
-    if roi is None:
-        return None
-    from padim_zoo.data.roi import RegionOfInterest
-
-    return f"with pixels {RegionOfInterest(roi).fingerprint()}"
+    return None if region is None else f"with pixels {region.fingerprint()}"
 
 
 def _row(path: Path, result: Scored | InputError, limit: float | None) -> Row:

@@ -7,6 +7,7 @@ are large, and come one after the other.
 
 from __future__ import annotations
 
+import os
 import threading
 from collections import deque
 from collections.abc import Callable, Iterator
@@ -30,8 +31,12 @@ BLOCK_BYTES = 16 * 2**20
 DEVICE_BLOCK_BYTES = 512 * 2**20
 """The same on another device, where each operation takes microseconds to start and small ones leave it idle."""
 
-FEW_NUMBERS = 2**23
-"""Work on fewer numbers, in small operations, is done by one thread before others that sleep are awake."""
+FEW_NUMBERS = 2**20
+"""Work on fewer numbers, in small operations, is done by one thread before others that sleep are awake.
+
+It was measured on two cores, where one thread is as fast up to eight times as many. With many cores it may be slower,
+by a millisecond or so at most: it writes as many numbers in that time.
+"""
 
 MANY_NUMBERS = 3 * 2**20
 """A single operation that reads more of them is worth waking threads for."""
@@ -57,7 +62,7 @@ def _one_thread_each() -> Iterator[int]:
     """Make torch single-threaded in this thread; gives the number of threads there were.
 
     Torch's number is one for the whole process, which a thread takes over at its first operation and keeps. So a thread
-    that comes while another is in here takes over a single one; it gets the number that was there before.
+    that comes while another is in here may have taken over a single one; it gets the number that was there before.
     """
     global _inside, _wished
     if _own.single:
@@ -67,7 +72,7 @@ def _one_thread_each() -> Iterator[int]:
         before = torch.get_num_threads()  # which also has this thread take over torch's number, once and for all
         if _inside == 0:
             _wished = before
-        elif not _own.seen:
+        elif not _own.seen and before == 1:
             before = _wished
         _inside += 1
         torch.set_num_threads(1)
@@ -79,6 +84,20 @@ def _one_thread_each() -> Iterator[int]:
         with _lock:
             _inside -= 1
             torch.set_num_threads(before)
+
+
+def _forget_other_threads() -> None:
+    """In a process that was forked: threads that were in :func:`_one_thread_each` are not there, and never leave it."""
+    global _lock, _inside
+    _lock = threading.Lock()
+    others = _inside - _own.single
+    _inside = int(_own.single)
+    if others and not _own.single:
+        torch.set_num_threads(_wished)  # for threads that begin here
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_forget_other_threads)
 
 
 def _stay_single() -> None:

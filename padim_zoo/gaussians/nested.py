@@ -140,7 +140,8 @@ class NestedGaussian(Gaussian):
             self._means = [self._mean_of(number, level) for number, level in enumerate(self.levels)]
         cells_at_once = max(1, _AT_ONCE_BYTES // (4 * self._cells.numbers_of_cell(embeddings.n)))
         parts = [slice(start, min(start + cells_at_once, count)) for start in range(0, count, cells_at_once)]
-        with one_thread_for(count * self._cells.numbers_of_cell(embeddings.n)):
+        beside_weights = count * (self._cells.numbers_of_cell(embeddings.n) - self._cells.numbers_of_cell(0))
+        with one_thread_for(beside_weights):
             squares = [self._cells.squared_norms(weights, embeddings, self._means, part) for part in parts]
             together = squares[0] if len(squares) == 1 else torch.cat(squares)
             return together.flatten(0, 1).index_select(0, self._cells.of_patches)

@@ -17,6 +17,8 @@ _BARE_WORD = re.compile(
 
 _PERCENT = re.compile(r"(?P<number>\d+(?:\.\d+)?)\s*%")
 
+_QUOTED = re.compile(r"'[^']*'|\"[^\"]*\"")
+
 _NO_NUMBERS = ("nan", "inf", "infinity")
 
 
@@ -59,7 +61,7 @@ def parse_spec(spec: str) -> tuple[str, list[Any], dict[str, Any]]:
 
 def _what_to_write(arguments: str) -> str:
     """What to do about arguments that are no literals."""
-    if percent := _PERCENT.search(arguments):
+    if percent := _PERCENT.search(_QUOTED.sub("", arguments)):
         return f"write {float(percent['number']) / 100:g} for {percent['number']}%"
     word = _BARE_WORD.search(f"({arguments})")
     if word is None:

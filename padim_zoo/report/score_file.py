@@ -216,6 +216,11 @@ class ScoreFile:
             raise InputError(f"{self.part} is damaged: delete it, and begin anew") from None
         if about != self.about:
             raise InputError(f"{self.part} is of {_difference(about, self.about)}: give the same again, or delete it")
+        lacking = [name for name in columns(poses=self.poses) if any(name not in (*COLUMNS, *row.pose) for row in rows)]
+        if lacking:
+            raise InputError(
+                f"{self.part} was begun by an earlier version, without {', '.join(lacking)}: delete it, and begin anew"
+            )
         return rows
 
 

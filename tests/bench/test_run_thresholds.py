@@ -85,9 +85,11 @@ def test_the_rate_is_part_of_a_run_where_it_is_given(run_suite, small):
     assert usual[0]["folds"][0]["image_auroc"] == asked[0]["folds"][0]["image_auroc"]
 
 
-def test_no_rate_is_refused(small):
-    with pytest.raises(InputError, match="fpr is 1: expected a number between 0 and 1"):
-        type(small)(fpr="1")
+@pytest.mark.parametrize("rate", ["1", "0", "-1", "nan", "some", 2])
+def test_no_rate_is_refused(small, rate):
+    """In the same words, whatever it is: not first for being negative, and then for being 0."""
+    with pytest.raises(InputError, match=f"fpr is {rate}: expected a number above 0 and below 1, e.g. 0.05"):
+        type(small)(fpr=rate)
 
 
 def test_test_images_that_are_learned_are_left_out(run_suite, small, images, tmp_path):

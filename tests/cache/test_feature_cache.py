@@ -7,6 +7,7 @@ import multiprocessing
 import os
 import shutil
 import time
+import tracemalloc
 import warnings
 from collections.abc import Callable
 from dataclasses import replace
@@ -18,6 +19,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from padim_zoo import InputError
+from padim_zoo.cache import content_addressed
 from padim_zoo.cache.features import Entry, FeatureCache
 from padim_zoo.core.cache_folder import DEFAULT_LIMIT, cache_limit
 
@@ -208,10 +210,34 @@ def full_disk(*_: object) -> None:
     raise OSError(errno.ENOSPC, "No space left on device")
 
 
-@pytest.mark.parametrize("call", ["open", "replace"])
-def test_a_full_disk_is_told_once(cache, monkeypatch, call):
+def full_disk_as_safetensors_says_it(*_: object) -> None:
+    raise content_addressed.SafetensorError("I/O error: No space left on device (os error 28)")
+
+
+def test_a_large_entry_is_written_without_a_copy(cache):
+    entry = entry_of(0, side=1200)
+    size = sum(layer.nbytes for layer in entry.maps)
+    tracemalloc.start()
+    cache.write(KEYS[0], entry)
+    _, peak = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    assert peak < size / 10
+    assert_same(cache.read(KEYS[0]), entry)
+
+
+@pytest.mark.parametrize(
+    ("where", "call", "fails", "copied"),
+    [
+        (os, "open", full_disk, 2**22),
+        (os, "replace", full_disk, 2**22),
+        (os, "replace", full_disk, 0),
+        (content_addressed, "save_file", full_disk_as_safetensors_says_it, 0),
+    ],
+)
+def test_a_full_disk_is_told_once(cache, monkeypatch, where, call, fails, copied):
     cache.write(KEYS[0], entry_of(0))
-    monkeypatch.setattr(os, call, full_disk)
+    monkeypatch.setattr(content_addressed, "_COPIED", copied)
+    monkeypatch.setattr(where, call, fails)
     with pytest.warns(UserWarning, match=r"features and images are not kept: .*No space left"):
         cache.write(KEYS[1], entry_of(1))
     with warnings.catch_warnings():

@@ -125,6 +125,7 @@ def test_a_refused_option_imports_no_torch(tmp_path: Path, option: str, value: s
         *("merge nope nope -o new", "merge FILE -o new", "combine nope FILE -o new"),
         *("fit nope -o new", "data suspects nope", "update FILE nope --in-place", "forget FILE IMAGE"),
         *("predict FILE IMAGE --colormap nope", "predict FILE IMAGE --roi nope", "evaluate FILE --pictures overlay"),
+        "evaluate FILE --normal IMAGE --roi nope",
         *("calibrate FILE --fpr 2", "update FILE IMAGE --in-place --fpr 2"),
     ],
 )

@@ -18,6 +18,7 @@ from PIL import Image
 
 from padim_zoo.cli.main import main
 from padim_zoo.core.errors import InputError
+from padim_zoo.data.roi import RegionOfInterest
 from padim_zoo.data.synthetic import generate
 
 COUNT = 12
@@ -155,9 +156,18 @@ def test_a_region_of_interest_is_known_by_its_pixels(
             raise KeyboardInterrupt
         add(file, row)
 
+    opened: list[Path] = []
+
+    def open_once(region: RegionOfInterest, path: Path) -> None:
+        opened.append(path)
+        open_region(region, path)
+
+    open_region = RegionOfInterest._open
+    monkeypatch.setattr(RegionOfInterest, "_open", open_once)
     monkeypatch.setattr(ScoreFile, "add", cut_short)
     run(*predict(folder, tmp_path, "--roi", mask))
     monkeypatch.undo()
+    assert opened == [mask]
     assert (tmp_path / "scores.csv.part").exists()
     Image.fromarray(255 - pixels).save(mask)
     other = run(*predict(folder, tmp_path, "--roi", mask, "--resume"))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import subprocess
 import sys
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
@@ -32,6 +33,15 @@ def test_what_is_there_takes_no_process(tmp_path: Path) -> None:
     assert not ahead._drawing
 
 
+@pytest.mark.parametrize(("name", "value"), [("executable", None), ("frozen", True)])
+def test_within_another_program_nothing_is_started(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str, value: object
+) -> None:
+    monkeypatch.setattr(sys, name, value, raising=False)
+    ahead.draw_ahead(tmp_path, ["wood"], FEW)
+    assert not ahead._drawing
+
+
 def test_a_process_that_fails_leaves_the_error_to_this_one(tmp_path: Path) -> None:
     root = generate(tmp_path, categories=["wood"], **FEW)
     ahead.draw_ahead(root, ["gear"], {**FEW, "seed": 1})
@@ -41,9 +51,42 @@ def test_a_process_that_fails_leaves_the_error_to_this_one(tmp_path: Path) -> No
     assert not ahead._drawing
 
 
-def test_a_process_that_ends_leaves_no_other_that_draws(tmp_path: Path) -> None:
+def test_threads_that_wait_for_one_process_do_not_end_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(dataset, "_write", lambda *_: pytest.fail("this process draws"))
+    monkeypatch.setattr(ahead, "usable_processors", lambda: 1)
+    more = {**FEW, "train": 20}
+    ahead.draw_ahead(tmp_path, ["cable", "wood"], more)
+    with ThreadPoolExecutor(2) as pool:
+        last = pool.submit(ahead.wait_for, tmp_path / "wood")
+        generate(tmp_path, categories=["cable"], **more)
+        last.result()
+    generate(tmp_path, categories=["wood"], **more)
+    assert not ahead._drawing
+
+
+def test_another_process_imports_what_this_one_does(tmp_path: Path) -> None:
+    """And not what lies beside the package under the name of a module of Python."""
+    (tmp_path / "json.py").write_text("raise SystemExit(1)")
+    (tmp_path / "padim_zoo").symlink_to(Path(ahead.__file__).parents[2], target_is_directory=True)
     program = f"""
-import time
+import sys
+from pathlib import Path
+sys.path = [folder for folder in sys.path if folder and not Path(folder, "padim_zoo").is_dir()] + [{str(tmp_path)!r}]
+from padim_zoo.data.synthetic import ahead, dataset, generate
+assert ahead.__file__.startswith({str(tmp_path)!r})
+dataset._write = None  # this process does not draw
+root, few = Path({str(tmp_path / "data")!r}), {FEW!r}
+ahead.draw_ahead(root, ["wood"], few)
+generate(root, categories=["wood"], **few)
+"""
+    subprocess.run([sys.executable, "-c", program], check=True)
+
+
+@pytest.mark.parametrize("sigint", ["SIG_DFL", "SIG_IGN"])  # as of a shell's background jobs
+def test_a_process_that_ends_leaves_no_other_that_draws(tmp_path: Path, sigint: str) -> None:
+    program = f"""
+import signal, time
+signal.signal(signal.SIGINT, signal.{sigint})
 from pathlib import Path
 from padim_zoo.data.synthetic import ahead
 root = Path({str(tmp_path)!r})

@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from padim_zoo import PaDiM
+from padim_zoo import InputError, PaDiM
 from padim_zoo.detectors.image_poses import POSE_COLUMNS
 from padim_zoo.detectors.prediction import Prediction
 from padim_zoo.report.score_file import Row, ScoreFile
@@ -98,3 +98,19 @@ def test_rows_from_before_keep_their_poses(tmp_path: Path, as_json: bool) -> Non
             file.add(Row("a.png", 1.5, 1.0, True, pose=pose))
             assert file.keep_or_remove()
     assert file.finish([Path("a.png")]) == [Row("a.png", 1.5, 1.0, True, pose=pose)]
+
+
+@pytest.mark.parametrize("as_json", [False, True])
+def test_rows_of_a_version_without_poses_are_not_gone_on_with(tmp_path: Path, as_json: bool) -> None:
+    """Their poses would be empty, as if none had been found."""
+    target = tmp_path / "scores"
+    old = ScoreFile(target, as_json=as_json)
+    old.begin({"model": "", "options": {}}, resume=False)
+    old.add(Row("a.png", 1.5, 1.0, True))
+    assert old.keep_or_remove()
+    words = r"scores\.part was begun by an earlier version, without turn, .*: delete it, and begin anew$"
+    with pytest.raises(InputError, match=words):
+        ScoreFile(target, as_json=as_json, poses=True).begin({"model": "", "options": {}}, resume=True)
+    same = ScoreFile(target, as_json=as_json)
+    same.begin({"model": "", "options": {}}, resume=True)
+    assert "a.png" in [row.path for row in same.finish([Path("a.png")])]

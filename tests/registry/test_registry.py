@@ -152,6 +152,7 @@ def test_specs_that_cannot_be_read(spec: str) -> None:
         ("a(rigid)", "write 'rigid'$"),
         ("a(b=nan)", "expected a number, and nan is none$"),
         ("a(1%)", "write 0.01 for 1%$"),
+        ("a(b='50%', c=nan)", "expected a number, and nan is none$"),
         ("a(*[1])", "expected numbers or quoted text, name=value$"),
         ("a(b=2, c=1, b=1)", r"'a\(b=2, c=1, b=1\)' gives b twice: leave out one$"),
     ],

@@ -9,6 +9,7 @@ from collections import deque
 from collections.abc import Iterator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
+from functools import partial
 from multiprocessing.connection import Connection, wait
 from multiprocessing.process import BaseProcess
 from typing import Any
@@ -22,12 +23,12 @@ from padim_zoo.bench.executors.worker_process import (
     Idleness,
     StageSender,
     current_folder,
-    end_with_parent,
     safe_path,
 )
 from padim_zoo.bench.run import Run
 from padim_zoo.bench.runner import Runner
 from padim_zoo.bench.suite import Suite
+from padim_zoo.core.parent_process import end_with_parent
 from padim_zoo.data.pixel_limit import pixels_limited
 
 _GOODBYE_SECONDS = 5.0
@@ -176,7 +177,9 @@ def _work(connection: Connection, suite: Suite, recorder: Recorder, threads: int
     An exception outside of a run, in the loading of a plugin say, is sent as text and ends it.
     """
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is for the parent, which ends its workers
-    end_with_parent()
+    parent = multiprocessing.parent_process()
+    assert parent is not None
+    end_with_parent(partial(wait, [parent.sentinel]))
     if folder is not None:
         os.chdir(folder)  # it started in another, and paths may be relative
     sender = StageSender(connection)

@@ -5,21 +5,19 @@ from __future__ import annotations
 import atexit
 import json
 import os
-import signal
 import subprocess
 import sys
-import threading
-import time
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
 from padim_zoo.core.cpu import usable_processors
+from padim_zoo.core.parent_process import end_with_parent
 
 _MOST_PROCESSES = 4
-_LOOKS, _LOOK_SECONDS = 300, 0.1
-"""For so many looks a process may clean up. They are counted, and not the seconds: the machine may be suspended."""
+_CLEANING_SECONDS = 30.0
+"""For so long a process may remove its drafts, on a busy machine too."""
 _KEEP_FREED_MEMORY = {"MALLOC_TRIM_THRESHOLD_": str(2**28), "MALLOC_MMAP_THRESHOLD_": str(2**25)}
 """For glibc. Otherwise the system clears the pages of each array of a picture anew: a seventh of the time."""
 
@@ -30,6 +28,8 @@ _drawing: dict[Path, subprocess.Popen[str]] = {}
 def draw_ahead(root: Path, categories: Sequence[str], parameters: Mapping[str, Any]) -> None:
     """Begin to draw the categories that are not there yet; the processes end with this one.
 
+    Where there is no Python to start, nothing is drawn ahead.
+
     Parameters
     ----------
     root : Path
@@ -37,6 +37,8 @@ def draw_ahead(root: Path, categories: Sequence[str], parameters: Mapping[str, A
     parameters : mapping
         As :func:`~padim_zoo.data.synthetic.generate` takes them, in JSON's types.
     """
+    if not sys.executable or hasattr(sys, "frozen"):  # within another program, which it would start again
+        return
     root = root.absolute()
     absent = [name for name in categories if root / name not in _drawing and not (root / name).is_dir()]
     count = min(usable_processors(), _MOST_PROCESSES, len(absent))
@@ -49,16 +51,19 @@ def draw_ahead(root: Path, categories: Sequence[str], parameters: Mapping[str, A
 
 
 def _start(root: Path, categories: Sequence[str], parameters: Mapping[str, Any]) -> subprocess.Popen[str]:
-    # This very package first: relative entries lead elsewhere from there.
-    path = [str(Path(__file__).parents[3]), *filter(None, [os.environ.get("PYTHONPATH")])]
+    # What this process imports, it imports too: relative entries lead elsewhere from there.
+    folders = [os.path.abspath(folder) for folder in sys.path if folder]
+    package = str(Path(__file__).parents[3])
+    folders = folders if package in folders else [package, *folders]
+    code = f"import sys; sys.path[:] = {folders!r}; from {__name__} import main; main()"
     return subprocess.Popen(
-        [sys.executable, "-c", f"from {__name__} import main; main()", str(root), json.dumps(parameters), *categories],
+        [sys.executable, "-c", code, str(root), json.dumps(parameters), *categories],
         stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
         stderr=subprocess.DEVNULL,
         text=True,
         cwd=os.sep,  # of which nothing is imported
-        env={**os.environ, **_KEEP_FREED_MEMORY, "PYTHONPATH": os.pathsep.join(path)},
+        env={**os.environ, **_KEEP_FREED_MEMORY},
     )
 
 
@@ -67,12 +72,14 @@ def wait_for(folder: Path) -> None:
 
     If that fails, who draws it next tells why.
     """
-    drawing = _drawing.pop(folder.absolute(), None)
+    folder = folder.absolute()
+    drawing = _drawing.get(folder)
     if drawing is None:
         return
     assert drawing.stdout is not None
     while not folder.is_dir() and drawing.stdout.readline():
         pass
+    _drawing.pop(folder, None)
     if drawing not in _drawing.values():
         drawing.communicate()
 
@@ -87,10 +94,8 @@ def _end_all() -> None:
             process.stdin.close()
     for process in drawing:
         assert process.stdout is not None
-        for _ in range(2 * _LOOKS):  # it ends itself by then
-            with suppress(subprocess.TimeoutExpired):
-                process.wait(_LOOK_SECONDS)
-                break
+        with suppress(subprocess.TimeoutExpired):  # it ends itself by then
+            process.wait(2 * _CLEANING_SECONDS)
         process.stdout.close()
     _drawing.clear()
 
@@ -100,17 +105,7 @@ def main() -> None:
     from padim_zoo.data.synthetic.dataset import generate
 
     root, parameters, *categories = sys.argv[1:]
-    threading.Thread(target=_end_with_parent, daemon=True).start()
+    end_with_parent(sys.stdin.read, cleaning_seconds=_CLEANING_SECONDS)
     for category in categories:
         generate(root, categories=[category], **json.loads(parameters))
         print(category, flush=True)
-
-
-def _end_with_parent() -> None:
-    """Once the parent is gone, interrupt the drawing, which then removes its drafts; end without it if that fails."""
-    sys.stdin.read()
-    if hasattr(signal, "pthread_kill"):
-        signal.pthread_kill(threading.main_thread().ident or 0, signal.SIGINT)
-    for _ in range(_LOOKS):
-        time.sleep(_LOOK_SECONDS)
-    os._exit(1)

@@ -519,6 +519,34 @@ def test_another_runtime_than_that_of_the_fit_is_warned_of_in_bfloat16(recwarn: 
         assert len(told) == warned
 
 
+@pytest.mark.parametrize(("precision", "warned"), [("float32", 0), ("bfloat16", 1)])
+def test_images_added_by_another_runtime_are_warned_of_in_bfloat16(
+    precision: str, warned: int, recwarn: pytest.WarningsRecorder
+) -> None:
+    pytest.importorskip("openvino")
+    images = noise(12, 64, 64)
+    detector = PaDiM(runtime="openvino", n_components=4, **{**OPTIONS, "precision": precision}).fit(images[:6])
+    detector.partial_fit(images[6:8])
+    detector.set_params(runtime="torch").partial_fit(images[8:])
+    told = [str(each.message) for each in recwarn if "fitted by openvino and is updated by torch" in str(each.message)]
+    assert len(told) == warned
+    assert all("update with --runtime openvino" in message for message in told)
+    assert detector.runtime_ == "openvino+torch"
+
+
+@pytest.mark.parametrize(("precision", "warned"), [("float32", 0), ("bfloat16", 1)])
+def test_images_that_other_runtimes_learned_leave_traces_in_bfloat16(
+    precision: str, warned: int, recwarn: pytest.WarningsRecorder
+) -> None:
+    images = noise(20, 64, 64)
+    fitted = PaDiM(n_components=8, **{**OPTIONS, "precision": precision}).fit(images)
+    fitted.statistics_ = fitted.moments_of(fitted.statistics_, fitted.statistics_.mean)
+    fitted.fitted_by = "openvino+torch"
+    fitted.forget(images[2:])
+    told = [each for each in recwarn if "learned by openvino+torch and are taken out by torch" in str(each.message)]
+    assert len(told) == warned
+
+
 def test_members_of_an_ensemble_have_one_runtime(measured: list[str]) -> None:
     options: dict[str, Any] = {**OPTIONS, "crop": 32, "runtime": "auto"}
     PaDiM(n_components=4, **options).expect(1000)  # measures, and keeps the choice
@@ -555,6 +583,50 @@ def images(tmp_path_factory: pytest.TempPathFactory) -> Path:
     root = tmp_path_factory.mktemp("data") / "images"
     generate(root, categories=["gear"], train=8, good=3, defects_per_kind=1, size=64)
     return root
+
+
+def test_an_option_beats_nonsense_in_the_environment(
+    images: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    model, normal, test = tmp_path / "model.safetensors", images / "gear" / "train" / "good", images / "gear" / "test"
+    monkeypatch.setenv("PADIM_ZOO_RUNTIME", "jax")
+    nonsense = "the environment variable PADIM_ZOO_RUNTIME is 'jax': expected auto, torch, onnx or openvino"
+    asked = ("--runtime", "torch", "--no-cache")
+    run("fit", normal, "-o", model, "--runtime", "torch", *SMALL)
+    for command in (
+        ("predict", model, test),
+        ("evaluate", model, "--data-root", images, "--category", "gear"),
+        ("bench", "--data-root", images, "--estimators", "diagonal", "-o", tmp_path / "runs"),
+    ):
+        run(*command, *asked)
+        assert nonsense in run(*command, "--no-cache", status=2).output
+    run("update", model, test / "good", "-o", tmp_path / "more.safetensors", "--runtime", "torch")
+    for name, option, value in (("PRECISION", "--precision", "float32"), ("MAX_PIXELS", "--max-pixels", "1000000")):
+        monkeypatch.setenv("PADIM_ZOO_RUNTIME", "")
+        monkeypatch.setenv(f"PADIM_ZOO_{name}", "x")
+        fit = ("fit", normal, "-o", model, *SMALL)
+        assert f"the environment variable PADIM_ZOO_{name} is 'x'" in run(*fit, status=2).output
+        run(*fit, option, value)
+        monkeypatch.delenv(f"PADIM_ZOO_{name}")
+
+
+def test_a_suite_beats_nonsense_in_the_environment(
+    images: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("PADIM_ZOO_RUNTIME", "jax")
+    suite = tmp_path / "suite.yaml"
+    suite.write_text("runtime: torch\nestimators: diagonal\n")
+    run("bench", "--config", suite, "--data-root", images, "-o", tmp_path / "runs", *SMALL)
+
+
+def test_a_model_is_not_converted_for_the_environment_first(
+    images: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    model = tmp_path / "model.safetensors"
+    run("fit", images / "gear" / "train" / "good", "-o", model, "--runtime", "torch", *SMALL)
+    monkeypatch.setenv("PADIM_ZOO_RUNTIME", "onnx")
+    monkeypatch.setattr(ConvertedNetwork, "of", None)
+    run("predict", model, images / "gear" / "test", "--no-cache", "--runtime", "torch")
 
 
 SMALL = ("--resize", "64", "--crop", "none", "--no-cache")

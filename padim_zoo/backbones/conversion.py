@@ -44,7 +44,7 @@ def in_runtime(backbone: Backbone, runtime: str) -> Backbone:
         return backbone.run_by(None)
 
 
-def decide_runtime(backbone: Backbone, images: int, image_size: tuple[int, int]) -> Choice | None:
+def decide_runtime(backbone: Backbone, images: int, image_size: tuple[int, int], *, alone: bool) -> Choice | None:
     """The measured choice of a runtime for some images, or None where torch is to stay.
 
     It stays for large images, which it takes some rows at a time in less memory.
@@ -57,6 +57,8 @@ def decide_runtime(backbone: Backbone, images: int, image_size: tuple[int, int])
         How many there are.
     image_size : (int, int)
         Height and width after the transform.
+    alone : bool
+        Whether they pass through the network one by one.
     """
     at_once = backbone.images_at_once(*image_size)
     if at_once is None or math.prod(image_size) > AT_ONCE_PIXELS:
@@ -72,7 +74,7 @@ def decide_runtime(backbone: Backbone, images: int, image_size: tuple[int, int])
 
     identity = f"{_identity(backbone)} {backbone.precision}"
     try:
-        return choose(identity, (at_once, 3, *image_size), images, in_torch.forward_native_dtype, other)
+        return choose(identity, (1 if alone else at_once, 3, *image_size), images, in_torch.forward_native_dtype, other)
     except InputError:  # images of this size, which is told better where they are
         return None
 

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import os
 import warnings
 
 import torch
 
 from padim_zoo.core.errors import InputError
+from padim_zoo.core.precision import AUTO, asked_precision
 
 PRECISIONS = {"float32": torch.float32, "bfloat16": torch.bfloat16}
 """The types a forward pass can be computed in, by the names that users give them."""
@@ -45,15 +45,10 @@ def resolve_precision(name: str, device: torch.device) -> str:
     InputError
         If there is no such precision.
     """
-    problem = f"unknown precision {name!r}"
-    if name == "auto":
-        name = os.environ.get("PADIM_ZOO_PRECISION") or "auto"
-        problem = f"the environment variable PADIM_ZOO_PRECISION is {name!r}"
-    if name == "auto":
+    asked = asked_precision(name)
+    if asked == AUTO:
         return "bfloat16" if has_fast_bfloat16(device) else "float32"
-    if name not in PRECISIONS:
-        raise InputError(f"{problem}: expected {', '.join(PRECISIONS)} or auto")
-    return name
+    return asked
 
 
 def warn_if_slow(precision: str, device: torch.device) -> None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
@@ -58,6 +58,11 @@ class Setting:
         A detector has to take it when it is given, and the spec of a detector may set it when it is not.
     column : str, optional
         What the column of the leaderboard holds: ``"text"``, ``"integer"`` or ``"number"``.
+    resolve : callable, optional
+        What a value stands for where an environment variable may say it. Refuses a variable that says nonsense, unless
+        the value leaves it unread.
+    resolved_in : tuple of str
+        Commands without the option that read the variable too.
     """
 
     name: str
@@ -76,6 +81,8 @@ class Setting:
     parameter: bool = False
     optional: bool = False
     column: Kind | None = None
+    resolve: Callable[[Any], object] | None = None
+    resolved_in: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "one", self.one or self.name)

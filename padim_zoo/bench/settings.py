@@ -39,6 +39,10 @@ from padim_zoo.bench.readers import (
     tiles,
 )
 from padim_zoo.bench.setting import Setting, Unset
+from padim_zoo.core.cache_folder import refuse_bad_variables
+from padim_zoo.core.precision import AUTO as AUTO_PRECISION
+from padim_zoo.core.precision import PRECISIONS, asked_precision
+from padim_zoo.data.pixel_limit import resolve_max_pixels
 from padim_zoo.detectors.config import (
     DECIDES,
     ENSEMBLE_RULES,
@@ -50,7 +54,7 @@ from padim_zoo.detectors.config import (
     PaDiMConfig,
 )
 from padim_zoo.pictures.kinds import PICTURES, PictureChoice
-from padim_zoo.runtimes.runtime import AUTO, NAMES, TORCH
+from padim_zoo.runtimes.runtime import AUTO, NAMES, TORCH, resolve_runtime
 
 _FIT = ("bench", "fit")
 _DATA = (*_FIT, "evaluate")
@@ -59,6 +63,7 @@ _PICTURES = ("evaluate", "predict")
 _WEIGHTS = (*_FIT, "finetune", "import", "data suspects")
 _READ = (*_SCORE, "data check", "export", "finetune", "update", "forget", "data suspects")
 _CHANGE = ("calibrate", "combine", "export", "finetune", "forget", "import", "merge", "update")
+_COMPUTE = (*_SCORE, *_CHANGE, "data suspects")
 _PLUGIN = (*_SCORE, *_CHANGE, "data suspects", "list")
 _AS_THE_PROGRAM = {"import": Unset("as in the other program")}
 _BACKBONES = Unset("the backbone's")
@@ -155,7 +160,8 @@ _ROWS = (
     Setting("roi", path, "Region of interest: one mask for all images, or a folder of masks.", "Images",
             commands=_SCORE, metavar="MASK|DIR", recorded=True, parameter=True, optional=True, column="text"),
     Setting("max_pixels", at_least(1), "Largest image that is read, in pixels: a small file may unpack to gigabytes.",
-            "Images", Unset("PADIM_ZOO_MAX_PIXELS, or 100 million"), commands=_READ, metavar="N"),
+            "Images", Unset("PADIM_ZOO_MAX_PIXELS, or 100 million"), commands=_READ, metavar="N",
+            resolve=resolve_max_pixels),
 
     Setting("folds", at_least(1), "Number of folds of the normal images.", "Runs", 1, metavar="K", recorded=True,
             column="integer"),
@@ -212,15 +218,16 @@ _ROWS = (
 
     Setting("device", text, "Device to compute on: auto, cpu or cuda.", "Computing", PaDiMConfig.device,
             commands=(*_SCORE, "finetune", "forget", "data suspects", "update"), parameter=True),
-    Setting("precision", one_of("float32", "bfloat16", "auto"),
+    Setting("precision", one_of(*PRECISIONS, AUTO_PRECISION),
             "Precision of the backbone: float32, bfloat16 or auto.", "Computing", PaDiMConfig.precision,
             defaults={"finetune": "float32", "export": Unset("the model's; ONNX: float32")},
-            commands=(*_FIT, "export", "finetune"), recorded=True, parameter=True, column="text"),
+            commands=(*_FIT, "export", "finetune"), recorded=True, parameter=True, column="text",
+            resolve=lambda value: asked_precision(value or AUTO_PRECISION), resolved_in=_COMPUTE),
     Setting("runtime", one_of(*NAMES),
             f"Runtime of the backbone: {', '.join(NAMES[1:])}, or {AUTO} for the fastest.",
             "Computing", Unset(f"PADIM_ZOO_RUNTIME, or {AUTO}"),
             defaults={"bench": Unset(f"PADIM_ZOO_RUNTIME, or {TORCH}")}, commands=(*_SCORE, "update"),
-            parameter=True),
+            parameter=True, resolve=resolve_runtime, resolved_in=_COMPUTE),
     Setting("batch_size", at_least(1), "Images per pass through the backbone.", "Computing", PaDiMConfig.batch_size,
             commands=(*_SCORE, "forget", "data suspects", "update"), metavar="N", parameter=True),
     Setting("memory", memory, "Memory to use at most.", "Computing", Unset("half of what is free"),
@@ -231,7 +238,7 @@ _ROWS = (
             "Computing", Unset("float16 where accurate enough"), defaults={"import": "float32"},
             commands=("fit", "import"), metavar="TYPE"),
     Setting("cache", switch, "Use cached features and resized images; see padim-zoo cache info.", "Computing", True,
-            commands=_SCORE, form="switch"),
+            commands=_SCORE, form="switch", resolve=lambda _: refuse_bad_variables(), resolved_in=_COMPUTE),
     Setting("plugin", path, "Python file that registers a backbone, estimator, detector or data set.", "Computing",
             commands=_PLUGIN, form="repeated",
             metavar="FILE"),

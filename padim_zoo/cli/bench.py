@@ -11,7 +11,7 @@ import click
 
 from padim_zoo.bench.status import has_failed, is_done
 from padim_zoo.cli.options import PATH
-from padim_zoo.cli.settings import asked_settings, setting_command
+from padim_zoo.cli.settings import asked_settings, refuse_bad_variables, setting_command
 from padim_zoo.core.errors import InputError
 from padim_zoo.core.signals import exit_code_of_signal
 from padim_zoo.data.pixel_limit import pixels_limited
@@ -48,6 +48,7 @@ def bench(config: Path | None, suite: str | None, published: bool, print_sbatch:
 
     preset = preset_settings(suite) if suite else {}
     asked = Suite.from_settings(preset, read_settings(config) if config else {}, asked_settings())
+    refuse_bad_variables("bench", vars(asked))
     if asked.cluster is not None and (print_sbatch is not None or asked.shard is not None):
         raise InputError("--cluster divides the work by itself: leave out --shard and --print-sbatch")
     if print_sbatch is not None:

@@ -10,9 +10,11 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from padim_zoo.core.environment_variables import environment_set
 from padim_zoo.core.errors import InputError
 from padim_zoo.core.memory import is_out_of_memory
 from padim_zoo.detectors.description import parts_of
+from padim_zoo.runtimes.runtime import VARIABLE
 
 if TYPE_CHECKING:
     from padim_zoo.bench.store import Document, RunStore
@@ -84,7 +86,9 @@ def load_detector(
     from padim_zoo.cache.caches import Caches
     from padim_zoo.detectors.loading import load
 
-    detector = load(model, device=device, batch_size=batch_size)
+    # Within it a detector has the runtime that is asked for already, and no other is looked for.
+    with environment_set({VARIABLE: runtime} if runtime is not None else {}):
+        detector = load(model, device=device, batch_size=batch_size)
     for part in parts_of(detector):
         limits = {"memory": memory, "stream": stream, "runtime": runtime}
         part.set_params(**{name: value for name, value in limits.items() if name in part.get_params(deep=False)})

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -21,7 +21,15 @@ _QUIET = "padim_zoo.quiet"
 
 
 class PanelCommand(click.Command):
-    """A command whose help has a section for each panel of its settings, after its own options."""
+    """A command whose help has a section for each panel of its settings, after its own options.
+
+    Attributes
+    ----------
+    long_name : str
+        Its name as settings call it, with that of its group.
+    """
+
+    long_name = ""
 
     def format_options(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
         """Write the sections."""
@@ -38,6 +46,8 @@ class PanelCommand(click.Command):
     def invoke(self, ctx: click.Context) -> Any:
         """Refuse names that nothing can know before anything heavy is imported, then run the command."""
         _refuse_unknown_names(ctx)
+        if ctx.command.name != "bench":  # whose settings may come of a file
+            refuse_bad_variables(self.long_name, ctx.params)
         if ctx.command.name == "bench":  # which shows its runs, and the stages within
             return super().invoke(ctx)
         from padim_zoo.cli.stages import stages_shown
@@ -78,7 +88,9 @@ def setting_command(name: str) -> Callable[[Callable[..., Any]], click.Command]:
     def decorate(function: Callable[..., Any]) -> click.Command:
         for setting in reversed(settings_of(name)):
             function = _option(setting, name)(function)
-        return click.command(name.split()[-1], cls=PanelCommand)(function)
+        command = click.command(name.split()[-1], cls=PanelCommand)(function)
+        command.long_name = name
+        return command
 
     return decorate
 
@@ -93,6 +105,26 @@ def asked_settings() -> dict[str, Any]:
         and option.expose_value
         and ctx.get_parameter_source(str(option.name)) is not ParameterSource.DEFAULT
     }
+
+
+def refuse_bad_variables(command: str, values: Mapping[str, Any]) -> None:
+    """Refuse nonsense in an environment variable that a command reads.
+
+    Parameters
+    ----------
+    command : str
+    values : mapping of str
+        The settings of this call, by what the command calls them. An option that is given leaves its variable unread.
+
+    Raises
+    ------
+    InputError
+        Naming the variable.
+    """
+    for row in SETTINGS.values():
+        if row.resolve is not None and command in (*row.commands, *row.resolved_in):
+            value = values.get(row.name_in(command))
+            row.resolve(row.value_in(command) if value is None else value)
 
 
 def asked_parameters() -> dict[str, Any]:

@@ -70,6 +70,18 @@ def cache_limit() -> int:
     return parse_bytes("PADIM_ZOO_CACHE_LIMIT", text) if text.strip() else DEFAULT_LIMIT
 
 
+def refuse_bad_variables() -> None:
+    """Refuse what the environment variables of this module say, where that is nonsense.
+
+    Raises
+    ------
+    InputError
+        Naming the variable.
+    """
+    cache_folder()
+    cache_limit()
+
+
 class Usage(NamedTuple):
     """How many entries there are, and the bytes of their files."""
 

@@ -41,6 +41,11 @@ def pixels_limited(pixels: int | None) -> Iterator[None]:
         _asked.pop()
 
 
+def resolve_max_pixels(asked: int | None) -> int:
+    """``asked``, or what :func:`max_pixels` says."""
+    return max_pixels() if asked is None else asked
+
+
 def max_pixels() -> int:
     """The most pixels of an image: by :func:`pixels_limited`, else ``PADIM_ZOO_MAX_PIXELS``, else 100 million.
 

@@ -344,9 +344,17 @@ class BackboneDetector(Detector, BackboneConfig, Generic[Model]):
         self.extractor.canvas = None
         self.extractor.canvas = self.extractor.on_canvas_of(list(paths)).canvas
 
-    def expect(self, images: int) -> None:
-        """Say how many images will come, batch by batch: where the runtime is ``"auto"``, that decides it."""
-        self.extractor.expect(images)
+    def expect(self, images: int, at_once: int | None = None) -> None:
+        """Say how many images will come: where the runtime is ``"auto"``, that decides it.
+
+        Parameters
+        ----------
+        images : int
+        at_once : int, optional
+            How many come in one call: 1 where they are scored one by one. By default ``batch_size`` of them pass
+            through the backbone.
+        """
+        self.extractor.expect(images, at_once)
 
     def extract(self, images: Any, *, roi: Any = None) -> Features:
         """Features of ``images``, in all views by which they are scored; ``roi`` is as of :meth:`predict`."""

@@ -36,7 +36,7 @@ class BackboneInUse:
     def __init__(self) -> None:
         self.backbone: Backbone | None = None
         self.adapted_to: frozenset[str] | None = None
-        self._decided_for = 0
+        self._decided_for, self._decided_alone = 0, False
         self._model: tuple[weakref.ref[Any], Any] | None = None
 
     def __getstate__(self) -> dict[str, Any]:
@@ -100,14 +100,30 @@ class BackboneInUse:
             return
         self.backbone = in_runtime(self.backbone, TORCH if asked == AUTO else asked)
 
-    def decide_runtime(self, images: int, image_size: tuple[int, int] | None) -> None:
-        """Decide which runtime is the fastest for so many images of a size, unless fewer decided it."""
+    def decide_runtime(self, images: int, image_size: tuple[int, int] | None, *, alone: bool, anew: bool) -> None:
+        """Decide which runtime is the fastest for so many images of a size, unless as many decided it.
+
+        Parameters
+        ----------
+        images : int
+        image_size : (int, int) or None
+            Height and width after the transform; None, which decides nothing, where they are not known.
+        alone : bool
+            Whether they pass through the network one by one.
+        anew : bool
+            Whether it is decided anew where images came otherwise. Else that stays: an image is to have the same score
+            alone and among others.
+        """
         backbone = self.backbone
         assert backbone is not None
+        if anew and alone != self._decided_alone:
+            self._decided_for = 0
+            if backbone.choice is not None:
+                backbone = self.backbone = backbone.run_by(None)
         if images <= self._decided_for or image_size is None or backbone.converted is not None:
             return
-        self._decided_for = images
-        choice = decide_runtime(backbone, images, image_size)
+        self._decided_for, self._decided_alone = images, alone
+        choice = decide_runtime(backbone, images, image_size, alone=alone)
         if choice is None:
             return
         with suppress(MissingExtraError):  # a package that is there, and broken

@@ -135,10 +135,10 @@ class Ensemble(Detector, EnsembleConfig):
     def runtime_(self) -> str:
         return "+".join(dict.fromkeys(member.runtime_ for member in self.members))
 
-    def expect(self, images: int) -> None:
-        """Say how many images will come, as of the members."""
+    def expect(self, images: int, at_once: int | None = None) -> None:
+        """Say how many images will come, and how many at once, as of the members."""
         for member in self.members:
-            member.expect(images)
+            member.expect(images, at_once)
 
     @property
     def canvas(self) -> tuple[int, int] | None:  # type: ignore[override]

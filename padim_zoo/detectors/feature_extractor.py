@@ -266,20 +266,30 @@ class FeatureExtractor:
             self.in_use.adapted_to = images_adapted_to(self.build_backbone().weights_source)
         return self.in_use.adapted_to
 
-    def expect(self, images: int | None) -> None:
+    def expect(self, images: int | None, at_once: int | None = None) -> None:
         """Decide which runtime is the fastest for so many images, if that is left open and their size is known.
 
         In 16 bits another runtime moves scores by a percent: there torch stays unless ``"auto"`` is asked for.
+
+        Parameters
+        ----------
+        images : int or None
+            None where nobody knows.
+        at_once : int, optional
+            How many come at once, if not ``batch_size``. What was decided for others is then decided anew.
         """
+        if at_once is not None:
+            check_whole_number("at_once", at_once, 1)
         if images is None or resolve_runtime(self.config.runtime) != AUTO:
             return
         in_16_bits = self.build_backbone().precision != "float32"
         if in_16_bits and resolve_runtime(self.config.runtime, TORCH) != AUTO:
             return
-        size = self._largest_size
+        size, views = self._largest_size, self.views.of_score.count
+        together = max(self.config.batch_size, views) if at_once is None else at_once * views
         if size is not None and (layout := self.tile_layout(size)) is not None:
-            images, size = images * len(layout), layout.tile_size
-        self.in_use.decide_runtime(images, size)
+            images, together, size = images * len(layout), together * len(layout), layout.tile_size
+        self.in_use.decide_runtime(images, size, alone=together == 1, anew=at_once is not None)
 
     @property
     def map_count(self) -> int:

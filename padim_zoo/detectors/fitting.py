@@ -17,6 +17,7 @@ from padim_zoo.data.image_groups import ImageGroups
 from padim_zoo.data.image_hashes import HashedImages
 from padim_zoo.data.training_depth import refuse_deeper
 from padim_zoo.detectors.learned_images import LearnedImages
+from padim_zoo.detectors.runtime_of_fit import joined_runtimes, warn_of_another_runtime
 from padim_zoo.features.features import Features
 from padim_zoo.statistics.accumulator import TrainingEmbeddings, refuse_to_join
 from padim_zoo.statistics.moments import Moments
@@ -100,11 +101,9 @@ def accumulate(detector: BackboneDetector[Any], parts: Iterable[Features], earli
     n = statistics.n // view_set.augmentation.passes
     fitted.set_statistics(statistics, LearnedImages(n), normal.other_views())
     # Put down now: which runtime is the fastest may be decided anew when images are scored.
-    fitted.fitted_by = joined_runtimes(fitted.fitted_by, detector.build_backbone().runtime)
+    backbone = detector.build_backbone()
+    if earlier is not None:
+        apart = "what it learns by the two differs by about 1 %"
+        warn_of_another_runtime(detector.runtime_, backbone, "update", apart, 4)
+    fitted.fitted_by = joined_runtimes(fitted.fitted_by, backbone.runtime)
     vars(detector).update(vars(fitted))
-
-
-def joined_runtimes(*runtimes: str | None) -> str:
-    """What ran in several fits, each once, joined by ``+``; None for a fit that was not begun."""
-    names = [name for each in runtimes if each is not None for name in each.split("+")]
-    return "+".join(dict.fromkeys(names))

@@ -6,8 +6,8 @@ from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any
 
 from padim_zoo.core.errors import InputError
-from padim_zoo.detectors.fitting import joined_runtimes
 from padim_zoo.detectors.overlap import without_overlap
+from padim_zoo.detectors.runtime_of_fit import joined_runtimes
 from padim_zoo.statistics.accumulator import Accumulator
 from padim_zoo.statistics.moments import Moments
 from padim_zoo.statistics.samples import Samples

@@ -14,6 +14,7 @@ from padim_zoo import registry
 from padim_zoo.backbones.backbone import Backbone
 from padim_zoo.core.errors import InputError
 from padim_zoo.core.fields import FieldError, Fields, is_size
+from padim_zoo.core.precision import PRECISIONS
 from padim_zoo.core.spill import spill_above
 from padim_zoo.detectors.calibration import ARRAYS, Calibration
 from padim_zoo.detectors.config import DECIDES, REGION_AREAS
@@ -38,8 +39,6 @@ STATISTICS_LEFT_OUT = (
     "before the next time"
 )
 
-PRECISIONS = ("float32", "bfloat16")
-"""Types that a backbone may have computed in."""
 MOST_PASSES = 1000
 
 MODEL_DTYPES = ("float16", "float32")

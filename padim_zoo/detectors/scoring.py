@@ -25,6 +25,7 @@ from padim_zoo.data.view import View, mean_of_views
 from padim_zoo.detectors.feature_extractor import FeatureExtractor
 from padim_zoo.detectors.p_value_maps import in_map_values
 from padim_zoo.detectors.prediction import Prediction
+from padim_zoo.detectors.runtime_of_fit import warn_of_another_runtime
 from padim_zoo.features.anomaly_map import anomaly_maps
 from padim_zoo.features.features import Features
 from padim_zoo.features.patch_embeddings import PatchEmbeddings
@@ -58,21 +59,10 @@ def predict_images(detector: BackboneDetector[Any], images: Any, roi: Any) -> Pr
     else:
         scored = (score_part(detector, model, part) for part in features)
     prediction = Prediction.concatenate(list(scored)) if count is None else Prediction.gather(scored, count)
-    warn_of_another_runtime(detector)
+    moves = "scores move by up to about 2 %, and the threshold does not"
+    warn_of_another_runtime(detector.runtime_, detector.extractor.build_backbone(), "score", moves, 3)
     prediction = replace(detector.with_scale(prediction), sources=passing.sources)
     return prediction.of(images, detector.transform)
-
-
-def warn_of_another_runtime(detector: BackboneDetector[Any]) -> None:
-    """Say where another runtime than that of the fit moves scores, as it does in 16 bits, and the threshold stays."""
-    backbone = detector.extractor.build_backbone()
-    if backbone.precision != "float32" and backbone.runtime not in detector.runtime_.split("+"):
-        warnings.warn(
-            f"the model was fitted by {detector.runtime_} and is scored by {backbone.runtime} in {backbone.precision}: "
-            f"scores move by up to about 2 %, and the threshold does not; score with --runtime {detector.runtime_}, or "
-            "fit with --precision float32",
-            stacklevel=4,
-        )
 
 
 def model_to_score(detector: BackboneDetector[Any]) -> tuple[Any, torch.device]:

@@ -1,4 +1,6 @@
-"""The fastest runtime of a network here: measured once for each processor and size of image, kept on disk.
+"""The fastest runtime of a network here: measured once for each processor and shape of images, kept on disk.
+
+One image alone and several at once are two shapes: torch gains more by a second image than other runtimes do.
 
 Measuring takes a conversion for each runtime and less than a second. It is done only where the images at hand repay it,
 and a runtime is opened only where they repay that.
@@ -32,6 +34,8 @@ LEAST_GAIN = 0.03
 """Share below which torch stays: so much differs from one measurement to the next."""
 _SECONDS = 0.2
 """Of the measurement of one."""
+_COMPARED = 5
+"""Images by which the difference of maps is told, at least: in 16 bits it may be nothing for one of them."""
 
 
 @dataclass(frozen=True)
@@ -44,16 +48,18 @@ class Choice:
         Of an image in each, in torch among them.
     difference : float
         How far the maps of the fastest one are from those of torch, as a share of these: the largest of all layers.
+    at_once : int
+        How many images passed through the network together.
     """
 
     seconds: Mapping[str, float]
-    difference: float = 0.0
+    difference: float
+    at_once: int
 
     @property
     def fastest(self) -> str:
         """The fastest runtime; torch unless another is clearly faster."""
-        name = min(self.seconds, key=lambda name: self.seconds[name])
-        return name if self.seconds[name] < (1 - LEAST_GAIN) * self.seconds[TORCH] else TORCH
+        return fastest_of(self.seconds)
 
     @property
     def saved(self) -> float:
@@ -64,7 +70,8 @@ class Choice:
         times = ", ".join(f"{name} {1000 * seconds:.1f}" for name, seconds in self.seconds.items())
         # In float32 they differ by rounding alone, which conversion has made sure of.
         apart = f", its maps {self.difference:.1%} from those of torch" if self.difference > TOLERANCE else ""
-        return f"{self.fastest}, the fastest here ({times} ms an image){apart}"
+        alone = " for one image at a time" if self.at_once == 1 else ""
+        return f"{self.fastest}, the fastest here{alone} ({times} ms an image){apart}"
 
 
 def choose(
@@ -97,7 +104,7 @@ def choose(
     )
     entry = read_entry(decisive)
     if entry is not None:
-        choice = Choice(entry.about["seconds"], entry.about["difference"])
+        choice = Choice(entry.about["seconds"], entry.about["difference"], shape[0])
         return choice if images * choice.saved > OPENING_SECONDS else None
 
     def would_repay(seconds: float) -> bool:
@@ -105,15 +112,23 @@ def choose(
 
     if not would_repay(seconds_of_first(run, shape)):
         return None
-    batch = torch.rand(shape, generator=torch.Generator().manual_seed(0))
+    at_once, *image = shape
+    several = torch.rand(max(at_once, _COMPARED), *image, generator=torch.Generator().manual_seed(0))
+    batch = several[:at_once]
     if not would_repay(seconds_per_image({TORCH: run}, batch)[TORCH]):
         return None
     converted = {name: convert(name) for name in installed}
     runs = {TORCH: run, **{name: other for name, other in converted.items() if other is not None}}
     seconds = seconds_per_image(runs, batch)
-    choice = Choice(seconds, difference_of(runs[Choice(seconds).fastest](batch), run(batch)))
+    choice = Choice(seconds, difference_of(runs[fastest_of(seconds)](several), run(several)), at_once)
     write_entry(decisive, Entry((), {"seconds": choice.seconds, "difference": choice.difference}))
     return choice
+
+
+def fastest_of(seconds: Mapping[str, float]) -> str:
+    """The runtime that takes the least seconds; torch unless another is clearly faster."""
+    name = min(seconds, key=lambda name: seconds[name])
+    return name if seconds[name] < (1 - LEAST_GAIN) * seconds[TORCH] else TORCH
 
 
 def seconds_of_first(run: Run, shape: tuple[int, int, int, int]) -> float:

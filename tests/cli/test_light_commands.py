@@ -140,6 +140,35 @@ def test_a_refused_file_imports_no_torch(tmp_path: Path, arguments: str) -> None
     assert not HEAVY & set(told["modules"])
 
 
+@pytest.mark.parametrize(
+    "command",
+    [
+        *("fit IMAGE -o new", "predict FILE IMAGE", "evaluate FILE --normal IMAGE", "bench -o new"),
+        *("update FILE IMAGE -o new", "forget FILE IMAGE -o new", "calibrate FILE -o new", "combine FILE FILE -o new"),
+        *("export FILE --format onnx", "merge FILE FILE -o new", "data suspects IMAGE"),
+    ],
+)
+@pytest.mark.parametrize("name", ["PRECISION", "RUNTIME", "CACHE_LIMIT"])
+def test_nonsense_in_the_environment_imports_no_torch(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, command: str, name: str
+) -> None:
+    Image.new("RGB", (8, 8)).save(tmp_path / "image.png")
+    (tmp_path / "file").write_bytes(bytes(8))
+    names = {"IMAGE": tmp_path / "image.png", "FILE": tmp_path / "file", "new": tmp_path / "new"}
+    monkeypatch.setenv(f"PADIM_ZOO_{name}", "nope")
+    told = told_by(TELL, *(names.get(word, word) for word in command.split()))
+    assert told["code"] == 2
+    assert told["stderr"].startswith("Error: ")
+    assert f"PADIM_ZOO_{name} is 'nope'" in told["stderr"]
+    assert len(told["stderr"].splitlines()) == 2
+    assert not HEAVY & set(told["modules"])
+
+
+@pytest.mark.parametrize("command", ["predict", "fit", "bench", "update"])
+def test_help_imports_no_numpy(command: str) -> None:
+    assert not {"numpy", *HEAVY} & set(told_by(TELL, command, "--help")["modules"])
+
+
 @pytest.mark.parametrize("names", [("backbones", "nope"), ("estimators", "full,nope"), ("dataset", "nope")])
 def test_bench_refuses_unknown_names_without_torch(tmp_path: Path, names: tuple[str, str]) -> None:
     told = told_by(TELL, "bench", "--output", tmp_path, f"--{names[0]}", names[1])

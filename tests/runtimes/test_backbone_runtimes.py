@@ -260,7 +260,7 @@ def test_by_default_sixteen_bits_stay_with_torch(
 ) -> None:
     monkeypatch.setenv("PADIM_ZOO_RUNTIME", variable)
     decided = []
-    monkeypatch.setattr(BackboneInUse, "decide_runtime", lambda self, images, size: decided.append((images, size)))
+    monkeypatch.setattr(BackboneInUse, "decide_runtime", lambda self, images, size, **_: decided.append((images, size)))
     detector = PaDiM(**OPTIONS | {"precision": precision, "resize": (64, 64)}, runtime=asked)
     detector.expect(10**6)
     assert decided == [(10**6, (64, 64))] * decides
@@ -287,14 +287,20 @@ def test_a_runtime_that_is_not_installed_names_its_extra(runtime: str, monkeypat
 
 @pytest.fixture
 def measured(own_cache: Path, monkeypatch: pytest.MonkeyPatch) -> list[str]:
-    """Pretends that an image takes 40 ms in torch, 20 in ONNX Runtime and 30 in OpenVINO; notes what is measured."""
+    """Pretends that an image takes 40 ms in torch, 20 in ONNX Runtime and 30 in OpenVINO; notes what is measured.
+
+    One image alone takes 60, 20 and 15.
+    """
     pytest.importorskip("onnxruntime")
     pytest.importorskip("openvino")
     names: list[str] = []
 
     def pretend(runs: dict[str, Any], batch: torch.Tensor) -> dict[str, float]:
         names.extend(run.__self__.runtime for run in runs.values())
-        return {name: {"torch": 0.04, "onnx": 0.02, "openvino": 0.03}[name] for name in runs}
+        times = {"torch": 0.04, "onnx": 0.02, "openvino": 0.03}
+        if len(batch) == 1:
+            times = {"torch": 0.06, "onnx": 0.02, "openvino": 0.015}
+        return {name: times[name] for name in runs}
 
     monkeypatch.setattr(choice, "seconds_per_image", pretend)
     monkeypatch.setattr(choice, "seconds_of_first", lambda run, shape: 0.2)
@@ -323,6 +329,76 @@ def test_auto_measures_where_the_images_repay_it(measured: list[str]) -> None:
     another.expect(30)
     assert another.build_backbone().runtime == "onnx"
     assert measured == []  # the choice is kept
+
+
+def test_auto_measures_one_image_alone_where_they_come_one_by_one(
+    measured: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    converted, convert = [], Runtime.convert
+
+    def count(self: Runtime, *arguments: Any) -> tuple[bytes, ...]:
+        converted.append(self.name)
+        return convert(self, *arguments)
+
+    monkeypatch.setattr(Runtime, "convert", count)
+    options = {**OPTIONS, "crop": 32, "runtime": "auto", "n_components": 8}
+    detector, images = PaDiM(**options), noise(24, 32, 32)
+    expected = PaDiM(**{**options, "runtime": "torch"}).fit(images).predict(images).scores
+    detector.expect(1000)
+    assert detector.build_backbone().runtime == "onnx"
+    detector.expect(1000, at_once=1)
+    backbone = detector.build_backbone()
+    assert backbone.runtime == "openvino"
+    assert str(backbone.choice).startswith("openvino, the fastest here for one image at a time (torch 60.0")
+    detector.fit(images)
+    detector.expect(500)
+    assert detector.build_backbone() is backbone  # an image has one score, alone and among others
+    scores = [float(detector.predict([image]).scores[0]) for image in images]
+    np.testing.assert_allclose(scores, expected, rtol=EXACT)
+    np.testing.assert_allclose(detector.predict(images).scores, scores, rtol=EXACT)
+    assert converted == list(RUNTIMES)  # one conversion serves both
+    del measured[:]
+    detector.expect(1000, at_once=5)
+    assert detector.build_backbone().runtime == "onnx"
+    PaDiM(**options, batch_size=1).expect(1000)
+    assert measured == []  # both choices are kept
+
+
+def test_a_runtime_of_their_own_is_not_decided_anew(measured: list[str]) -> None:
+    detector = PaDiM(in_runtime(make("builtin"), "onnx"), **{**OPTIONS, "crop": 32})
+    detector.expect(1000, at_once=1)
+    assert detector.build_backbone().runtime == "onnx"
+    assert measured == []
+    with pytest.raises(InputError, match="at_once is 0"):
+        detector.expect(1000, at_once=0)
+
+
+@pytest.mark.parametrize(
+    ("options", "at_once", "expected"),
+    [
+        ({}, None, False),
+        ({}, 2, False),
+        ({}, 1, True),
+        ({"batch_size": 1}, None, True),
+        ({"batch_size": 1, "tta": "flip"}, None, False),
+        ({"tta": "flip"}, 1, False),
+        ({"tiles": "32+8"}, 1, False),
+    ],
+)
+def test_auto_knows_whether_images_pass_one_by_one(
+    options: dict[str, Any], at_once: int | None, expected: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    noted: list[bool] = []
+    monkeypatch.setattr(BackboneInUse, "decide_runtime", lambda self, *_, alone, anew: noted.append(alone))
+    PaDiM(runtime="auto", **{**OPTIONS, "crop": 64}, **options).expect(100, at_once)
+    assert noted == [expected]
+
+
+def test_members_are_told_how_many_come_at_once(measured: list[str]) -> None:
+    options: dict[str, Any] = {**OPTIONS, "crop": 32, "runtime": "auto"}
+    ensemble = Ensemble([PaDiM(n_components=count, **options) for count in (4, 6)])
+    ensemble.expect(1000, at_once=1)
+    assert {member.build_backbone().runtime for member in ensemble.members} == {"openvino"}
 
 
 def test_auto_counts_tiles(measured: list[str]) -> None:
@@ -356,26 +432,34 @@ def test_images_are_forgotten_by_the_runtime_of_the_fit(runtime: str) -> None:
 
 def test_auto_leaves_large_images_to_torch(measured: list[str]) -> None:
     backbone = make("builtin")
-    assert decide_runtime(backbone, 10_000, (64, 64)) is not None
-    assert decide_runtime(backbone, 10_000, (1024, 1024)) is None
+    assert decide_runtime(backbone, 10_000, (64, 64), alone=False) is not None
+    assert decide_runtime(backbone, 10_000, (1024, 1024), alone=False) is None
 
 
 def test_auto_in_bfloat16_says_how_far_its_maps_are(measured: list[str]) -> None:
     narrow = make("builtin").in_precision("bfloat16")
-    found = decide_runtime(narrow, 10_000, (224, 224))
+    found = decide_runtime(narrow, 10_000, (224, 224), alone=False)
     assert found is not None
     assert found.fastest == "openvino"  # ONNX Runtime has no bfloat16
     images = torch.rand(5, 3, 224, 224, generator=torch.Generator().manual_seed(0))
     theirs = in_runtime(narrow, "openvino").forward_native_dtype(images)
     assert found.difference == choice.difference_of(theirs, narrow.forward_native_dtype(images)) < 0.05
-    assert decide_runtime(narrow, 10_000, (224, 224)) == found  # kept
+    assert decide_runtime(narrow, 10_000, (224, 224), alone=False) == found  # kept
+    alone = decide_runtime(narrow, 10_000, (224, 224), alone=True)
+    assert alone is not None
+    assert alone.difference == found.difference  # by as many images: of the first one it may be nothing
 
 
 def test_a_choice_says_how_far_maps_are_where_that_is_more_than_rounding() -> None:
     seconds = {"torch": 0.004, "openvino": 0.002}
     times = "openvino, the fastest here (torch 4.0, openvino 2.0 ms an image)"
-    assert str(Choice(seconds, 1e-6)) == times
-    assert str(Choice(seconds, 0.0081)) == f"{times}, its maps 0.8% from those of torch"
+    assert str(Choice(seconds, 1e-6, 5)) == times
+    assert str(Choice(seconds, 0.0081, 5)) == f"{times}, its maps 0.8% from those of torch"
+
+
+def test_a_choice_for_one_image_at_a_time_says_so() -> None:
+    told = "openvino, the fastest here for one image at a time (torch 4.0, openvino 2.0 ms an image)"
+    assert str(Choice({"torch": 0.004, "openvino": 0.002}, 0.0, 1)) == told
 
 
 def test_the_difference_of_maps_is_that_of_the_worst_layer() -> None:
@@ -434,6 +518,34 @@ def test_another_runtime_than_that_of_the_fit_is_warned_of_in_bfloat16(recwarn: 
         assert len(told) == warned
 
 
+@pytest.mark.parametrize(("precision", "warned"), [("float32", 0), ("bfloat16", 1)])
+def test_images_added_by_another_runtime_are_warned_of_in_bfloat16(
+    precision: str, warned: int, recwarn: pytest.WarningsRecorder
+) -> None:
+    pytest.importorskip("openvino")
+    images = noise(12, 64, 64)
+    detector = PaDiM(runtime="openvino", n_components=4, **{**OPTIONS, "precision": precision}).fit(images[:6])
+    detector.partial_fit(images[6:8])
+    detector.set_params(runtime="torch").partial_fit(images[8:])
+    told = [str(each.message) for each in recwarn if "fitted by openvino and is updated by torch" in str(each.message)]
+    assert len(told) == warned
+    assert all("update with --runtime openvino" in message for message in told)
+    assert detector.runtime_ == "openvino+torch"
+
+
+@pytest.mark.parametrize(("precision", "warned"), [("float32", 0), ("bfloat16", 1)])
+def test_images_that_other_runtimes_learned_leave_traces_in_bfloat16(
+    precision: str, warned: int, recwarn: pytest.WarningsRecorder
+) -> None:
+    images = noise(20, 64, 64)
+    fitted = PaDiM(n_components=8, **{**OPTIONS, "precision": precision}).fit(images)
+    fitted.statistics_ = fitted.moments_of(fitted.statistics_, fitted.statistics_.mean)
+    fitted.fitted_by = "openvino+torch"
+    fitted.forget(images[2:])
+    told = [each for each in recwarn if "learned by openvino+torch and are taken out by torch" in str(each.message)]
+    assert len(told) == warned
+
+
 def test_members_of_an_ensemble_have_one_runtime(measured: list[str]) -> None:
     options: dict[str, Any] = {**OPTIONS, "crop": 32, "runtime": "auto"}
     PaDiM(n_components=4, **options).expect(1000)  # measures, and keeps the choice
@@ -456,8 +568,8 @@ def test_those_that_are_measured_take_turns(monkeypatch: pytest.MonkeyPatch) -> 
 
 
 def test_auto_stays_with_torch_where_that_is_about_as_fast() -> None:
-    assert Choice({"torch": 0.010, "onnx": 0.0098}).fastest == "torch"
-    assert Choice({"torch": 0.010, "onnx": 0.0085, "openvino": 0.008}).fastest == "openvino"
+    assert choice.fastest_of({"torch": 0.010, "onnx": 0.0098}) == "torch"
+    assert choice.fastest_of({"torch": 0.010, "onnx": 0.0085, "openvino": 0.008}) == "openvino"
 
 
 def run(*arguments: object, status: int = 0) -> Any:
@@ -473,6 +585,50 @@ def images(tmp_path_factory: pytest.TempPathFactory) -> Path:
     root = tmp_path_factory.mktemp("data") / "images"
     generate(root, categories=["gear"], train=8, good=3, defects_per_kind=1, size=64)
     return root
+
+
+def test_an_option_beats_nonsense_in_the_environment(
+    images: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    model, normal, test = tmp_path / "model.safetensors", images / "gear" / "train" / "good", images / "gear" / "test"
+    monkeypatch.setenv("PADIM_ZOO_RUNTIME", "jax")
+    nonsense = "the environment variable PADIM_ZOO_RUNTIME is 'jax': expected auto, torch, onnx or openvino"
+    asked = ("--runtime", "torch", "--no-cache")
+    run("fit", normal, "-o", model, "--runtime", "torch", *SMALL)
+    for command in (
+        ("predict", model, test),
+        ("evaluate", model, "--data-root", images, "--category", "gear"),
+        ("bench", "--data-root", images, "--estimators", "diagonal", "-o", tmp_path / "runs"),
+    ):
+        run(*command, *asked)
+        assert nonsense in run(*command, "--no-cache", status=2).output
+    run("update", model, test / "good", "-o", tmp_path / "more.safetensors", "--runtime", "torch")
+    for name, option, value in (("PRECISION", "--precision", "float32"), ("MAX_PIXELS", "--max-pixels", "1000000")):
+        monkeypatch.setenv("PADIM_ZOO_RUNTIME", "")
+        monkeypatch.setenv(f"PADIM_ZOO_{name}", "x")
+        fit = ("fit", normal, "-o", model, *SMALL)
+        assert f"the environment variable PADIM_ZOO_{name} is 'x'" in run(*fit, status=2).output
+        run(*fit, option, value)
+        monkeypatch.delenv(f"PADIM_ZOO_{name}")
+
+
+def test_a_suite_beats_nonsense_in_the_environment(
+    images: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("PADIM_ZOO_RUNTIME", "jax")
+    suite = tmp_path / "suite.yaml"
+    suite.write_text("runtime: torch\nestimators: diagonal\n")
+    run("bench", "--config", suite, "--data-root", images, "-o", tmp_path / "runs", *SMALL)
+
+
+def test_a_model_is_not_converted_for_the_environment_first(
+    images: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    model = tmp_path / "model.safetensors"
+    run("fit", images / "gear" / "train" / "good", "-o", model, "--runtime", "torch", *SMALL)
+    monkeypatch.setenv("PADIM_ZOO_RUNTIME", "onnx")
+    monkeypatch.setattr(ConvertedNetwork, "of", None)
+    run("predict", model, images / "gear" / "test", "--no-cache", "--runtime", "torch")
 
 
 SMALL = ("--resize", "64", "--crop", "none", "--no-cache")

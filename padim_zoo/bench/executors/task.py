@@ -29,12 +29,12 @@ from padim_zoo.bench.suite import Suite
 from padim_zoo.core.cpu import usable_processors
 from padim_zoo.core.environment_variables import environment_set
 from padim_zoo.core.errors import InputError
+from padim_zoo.core.precision import VARIABLE as PRECISION_VARIABLE
 from padim_zoo.core.spill import keep_freed_memory
 from padim_zoo.data.pixel_limit import pixels_limited
 from padim_zoo.registry.plugins import Plugin
 from padim_zoo.runtimes.runtime import VARIABLE
 
-_PRECISION = "PADIM_ZOO_PRECISION"
 ONE_AT_A_TIME = threading.Lock()
 
 
@@ -174,7 +174,7 @@ def _resolved_by_client(precision: str | None, runtime: str, device: str) -> Abs
     """
     if precision == "bfloat16" and not has_fast_bfloat16(resolve_device(device)):
         raise InputError("it has no fast bfloat16, which the client's precision auto stands for: give a precision")
-    asked = {VARIABLE: runtime} | ({} if precision is None else {_PRECISION: precision})
+    asked = {VARIABLE: runtime} | ({} if precision is None else {PRECISION_VARIABLE: precision})
     return environment_set(asked)
 
 

@@ -17,10 +17,12 @@ from padim_zoo.bench.bars import Axis, bar
 from padim_zoo.bench.best_values import best_values
 from padim_zoo.bench.columns import (
     DIFFERENCES,
+    NOTHING_PUBLISHED,
     Rows,
     axis_of,
     column_with_bars,
     heading,
+    lacks_published,
     metrics_to_show,
     shared_settings,
     telling_columns,
@@ -81,7 +83,7 @@ class BoardTable:
         published = [*map(published_column, names), *map(difference_column, names)]
         return [
             *metrics_to_show(self.board, self.sorted_by),
-            *(name for name in published if name in self.board.columns),
+            *(name for name in published if name in self.board.columns and self.board[name].notna().any()),
         ]
 
     def _costs(self) -> list[str]:
@@ -124,6 +126,8 @@ class BoardTable:
         lines = [] if self.max_lines is not None else [*lines, *map(Text, _remarks(rows, leading, metrics + dropped))]
         if chart is not None and chart.intervals:
             lines.insert(0, Text("┿ and ┤ are the ends of the 95 % interval", style="dim"))
+        if lacks_published(self.board):
+            lines.append(Text(NOTHING_PUBLISHED, style="dim"))
         if dropped:
             lines.append(Text(f"too narrow for: {', '.join(map(title_in_line, dropped))}", style="dim"))
         return [shared, table, *lines]

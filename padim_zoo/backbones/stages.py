@@ -47,5 +47,6 @@ def check_layers(
         return tuple(available)
     if not layers or len(set(layers)) < len(layers) or not set(layers) <= set(available):
         expected = ", ".join(stages or available)
-        raise InputError(f"{name} has no layers {','.join(layers) or '(none)'}: expected different ones of {expected}")
+        given = ",".join(layers) or "(none)"
+        raise InputError(f"{name} cannot take the layers {given}: expected one or more of {expected}, each once")
     return tuple(layers)

@@ -8,8 +8,10 @@ import pandas as pd
 
 from padim_zoo.bench.best_values import best_values
 from padim_zoo.bench.columns import (
+    NOTHING_PUBLISHED,
     Rows,
     cost_text,
+    lacks_published,
     metrics_to_show,
     shared_settings,
     telling_columns,
@@ -28,12 +30,14 @@ def rows_table(board: pd.DataFrame, sorted_by: str | None = None) -> TextTable:
     rows = records(board)
     leading = telling_columns(rows)
     published = {column(name) for name in published_metrics() for column in (published_column, difference_column)}
-    metrics = [*metrics_to_show(board, sorted_by), *(str(name) for name in board.columns if name in published)]
+    beside = [str(name) for name in board.columns if name in published and board[name].notna().any()]
+    metrics = [*metrics_to_show(board, sorted_by), *beside]
     costs = list(MAIN_COSTS)
     best = best_values(board, metrics)
     names = [*leading, *metrics, *costs]
     table = TextTable([title_in_line(name) for name in names], title=_shared(rows))
     table.numbers = set(range(len(leading), len(names)))
+    table.notes = [NOTHING_PUBLISHED] if lacks_published(board) else []
     for number, row in enumerate(rows):
         texts = [FAILED] * len(metrics) if row["status"] == FAILED else [value_text(row, name) for name in metrics]
         table.rows.append([*(cell(row[name]) for name in leading), *texts, *(_cost(row[name]) for name in costs)])

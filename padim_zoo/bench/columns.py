@@ -85,6 +85,14 @@ def title_in_line(name: str) -> str:
     return heading(name).replace("\n", " ")
 
 
+NOTHING_PUBLISHED = "nothing is published for these rows: figures are of MVTec AD with the settings of a paper"
+
+
+def lacks_published(board: pd.DataFrame) -> bool:
+    """Whether published figures were looked for, and there are none."""
+    return "published_source" in board.columns and bool(board["published_source"].isna().all())
+
+
 def metrics_to_show(board: pd.DataFrame, sorted_by: str | None) -> list[str]:
     """The main metrics, what the threshold does, and what the rows are sorted by if that has a best value too.
 

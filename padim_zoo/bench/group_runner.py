@@ -46,8 +46,8 @@ LATENCY_PIXELS = 2**25
 """Of all images on which latency is measured, at most: they are in memory, decoded."""
 
 NO_THRESHOLD = (
-    "no threshold, so neither detections nor false alarms: give --folds, e.g. 5 (without, only padim with a covariance "
-    f"a·S + b·I has folds, and not with {', '.join(NOT_IN_ONE_PASS)})"
+    "no threshold, so neither detections nor false alarms: give --folds, e.g. 5 (without, only padim with an "
+    f"estimator such as full or ledoit-wolf has one, and not with {', '.join(NOT_IN_ONE_PASS)})"
 )
 """The note of a run that has no folds from one pass."""
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -16,10 +17,12 @@ from padim_zoo.bench.bars import Axis, bar
 from padim_zoo.bench.best_values import best_values
 from padim_zoo.bench.columns import (
     DIFFERENCES,
+    NOTHING_PUBLISHED,
     Rows,
     axis_of,
     column_with_bars,
     heading,
+    lacks_published,
     metrics_to_show,
     shared_settings,
     telling_columns,
@@ -30,6 +33,7 @@ from padim_zoo.bench.costs import COSTS, IN_RUNTIMES, MAIN_COSTS
 from padim_zoo.bench.formats import cell, records
 from padim_zoo.bench.leaderboard import difference_column, is_mean, published_column, published_metrics
 from padim_zoo.bench.status import FAILED
+from padim_zoo.metrics.metric import METRICS, is_undefined_note
 
 _NARROWEST_BAR, _WIDEST_BAR = 12, 30
 _UNBOUNDED = 10_000
@@ -79,7 +83,7 @@ class BoardTable:
         published = [*map(published_column, names), *map(difference_column, names)]
         return [
             *metrics_to_show(self.board, self.sorted_by),
-            *(name for name in published if name in self.board.columns),
+            *(name for name in published if name in self.board.columns and self.board[name].notna().any()),
         ]
 
     def _costs(self) -> list[str]:
@@ -119,9 +123,11 @@ class BoardTable:
         if shown < len(rows):
             return [shared, table, Text(f"… and {len(rows) - shown} more rows", style="dim")]
         lines = [Text("* best of its category", style="dim")] if best_values(self.board, metrics) else []
-        lines = [] if self.max_lines is not None else [*lines, *map(Text, _remarks(rows, leading))]
+        lines = [] if self.max_lines is not None else [*lines, *map(Text, _remarks(rows, leading, metrics + dropped))]
         if chart is not None and chart.intervals:
             lines.insert(0, Text("┿ and ┤ are the ends of the 95 % interval", style="dim"))
+        if lacks_published(self.board):
+            lines.append(Text(NOTHING_PUBLISHED, style="dim"))
         if dropped:
             lines.append(Text(f"too narrow for: {', '.join(map(title_in_line, dropped))}", style="dim"))
         return [shared, table, *lines]
@@ -203,16 +209,20 @@ def _number(row: dict[str, Any], name: str, best: bool) -> Text:
 def remarks_of(board: pd.DataFrame) -> list[str]:
     """The errors and notes of the rows, as they stand below a table."""
     rows = records(board)
-    return _remarks(rows, telling_columns(rows))
+    return _remarks(rows, telling_columns(rows), metrics_to_show(board, None))
 
 
-def _remarks(rows: Rows, leading: list[str]) -> list[str]:
-    """What is noted of rows: what the same rows have in common on one line."""
+def _remarks(rows: Rows, leading: list[str], shown: Sequence[str]) -> list[str]:
+    """What is noted of rows: what the same rows have in common on one line.
+
+    That a metric is undefined is told only of the columns that are shown: of others nobody asks.
+    """
+    hidden = [name for name in METRICS if name not in shown]
     named: dict[str, list[str]] = {}
     for row in rows:
         failure = [f"failed: {row['error']}"] if row["error"] else []
         for remark in dict.fromkeys([*failure, *(row["notes"] or "").split("; ")]):
-            if remark:
+            if remark and not is_undefined_note(remark, hidden):
                 named.setdefault(remark, []).append(" ".join(cell(row[name]) for name in leading))
     together: dict[tuple[str, ...], list[str]] = {}
     for remark, names in named.items():

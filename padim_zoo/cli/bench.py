@@ -105,6 +105,9 @@ def bench(config: Path | None, suite: str | None, published: bool, print_sbatch:
         from padim_zoo.cli.table import print_table
 
         print_table(BoardTable(add_published(board) if published or suite else board, bars=sys.stdout.isatty()))
+        if sys.stdout.isatty():
+            store_path = shlex.quote(str(asked.output))
+            click.echo(f"\nruns in {store_path}; next: padim-zoo report {store_path} --output report.html")
     failed = [document for document in documents.values() if has_failed(document)]
     if failed:
         why = failed[0]["error"]["message"]

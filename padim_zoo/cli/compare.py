@@ -50,6 +50,8 @@ def compare(runs_a: Path, runs_b: Path, form: str | None, output: Path | None) -
         for name, (a, b) in comparison.attrs["differing"].items()
     ]
     compared = paired_metric().name
+    others = {name: column for name, column in other_differences().items() if comparison[column].notna().any()}
+    by_image = [name for name in compared_by_image() if comparison[f"{name}_difference"].notna().any()]
     rows = [
         {
             "category": row["category"],
@@ -61,11 +63,11 @@ def compare(runs_a: Path, runs_b: Path, form: str | None, output: Path | None) -
             "p": _number(row["p_value"], ".3g"),
             **{
                 title_of(name): _number(row[column], "+.4f") + "*" * bool(row.get(f"{name}_significant"))
-                for name, column in other_differences().items()
+                for name, column in others.items()
             },
             **{
                 f"{title_of(name)} 95 % interval": _interval(row[f"{name}_low"], row[f"{name}_high"])
-                for name in compared_by_image()
+                for name in by_image
             },
         }
         for row in records(comparison)

@@ -15,18 +15,30 @@ _LEAST_LETTERS = 4
 _NOT_ONE_OF = re.compile(r"'(.*)' is not one of ")
 
 
-def meant(error: click.UsageError) -> click.UsageError:
-    """An error about a choice or an option with what was meant, as far as that can be told; others as they are."""
+def meant(error: click.UsageError, command: click.Command | None = None) -> click.UsageError:
+    """An error about a choice or an option with what was meant, as far as that can be told; others as they are.
+
+    Parameters
+    ----------
+    error : UsageError
+    command : Command, optional
+        That which was invoked: not all errors of click tell it.
+    """
     kind = getattr(getattr(error, "param", None), "type", None)
     wrong = _NOT_ONE_OF.match(error.message)
     if isinstance(kind, click.Choice) and wrong:
-        message = f"{wrong[1]!r} is none: {suggest(wrong[1], [str(choice) for choice in kind.choices])}"
+        message = f"{wrong[1]!r} is unknown: {suggest(wrong[1], [str(choice) for choice in kind.choices])}"
         return click.BadParameter(message, error.ctx, getattr(error, "param", None))
     if isinstance(error, click.NoSuchOption) and error.ctx is not None:
         options = _options_about(_letters(error.option_name), error.ctx.command)
         if options:
             message = f"No such option {error.option_name!r}. Did you mean {' or '.join(map(repr, options))}?"
             return click.NoSuchOption(error.option_name, message, ctx=error.ctx)
+    if isinstance(error, click.BadOptionUsage) and command is not None and "requires an argument" in error.message:
+        context = click.Context(command)
+        named = (one.get_help_record(context) for one in command.params if error.option_name in one.opts)
+        usage = next(filter(None, named), None)
+        return error if usage is None else click.UsageError(f"{error.message.rstrip('.')}: {usage[0]}", error.ctx)
     return error
 
 

@@ -129,7 +129,8 @@ class LazyGroup(SuggestingGroup):
         except click.UsageError as error:
             if type(error).__name__ == "NoArgsIsHelpError":  # of click 8.2 and later: it shows the help
                 raise
-            message = meant(error).format_message().replace("\n\t", " ")  # choices, which click puts one on a line
+            told = meant(error, self.get_command(ctx, ctx.invoked_subcommand or ""))
+            message = told.format_message().replace("\n\t", " ")  # choices, which click puts one on a line
             raise Mistake(printable(message), error.exit_code) from None
         except BrokenPipeError:  # the reader of our output, `head` say, has had enough: click ends quietly
             raise

@@ -78,12 +78,12 @@ def _model_rows(facts: dict[str, Any]) -> dict[str, str]:
 def _region_rows(facts: dict[str, Any]) -> dict[str, str]:
     """The region threshold, if there is one, and which threshold decides."""
     if facts.get("region_threshold") is None:
-        return {"decides": facts["decides"]} if facts.get("decides") else {}
+        return {"decides": f"{facts['decides']} threshold"} if facts.get("decides") else {}
     rate = facts.get("region_rate")
     promise = "" if rate is None else f", for a rate of at most {rate:.3g}"
     least = number_of(facts.get("region_area", 1), "pixel")
     regions = f"above {facts['region_threshold']:.4g}{promise}, from {least} of the map"
-    return {"regions": regions, "decides": facts.get("decides", "image")}
+    return {"regions": regions, "decides": f"{facts.get('decides', 'image')} threshold"}
 
 
 def _fit_rows(facts: dict[str, Any]) -> dict[str, str]:

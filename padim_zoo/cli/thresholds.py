@@ -132,7 +132,7 @@ def regions_of(calibration: Any) -> dict[str, str]:
             f"above {calibration.region_threshold:.4g}, for a rate of at most {calibration.region_rate:.3g}, from "
             f"{number_of(calibration.region_area, 'pixel')} of the map"
         )
-    return rows | {"decides": calibration.decides}
+    return rows | {"decides": f"{calibration.decides} threshold"}
 
 
 def show_prices(calibration: Any) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import math
 import sys
 from pathlib import Path
 from typing import Any
@@ -203,6 +204,8 @@ def _refuse_values(array: np.ndarray, name: str) -> None:
     if not np.issubdtype(array.dtype, np.floating):
         raise InputError(f"{name} has samples of type {array.dtype}: expected uint8, uint16 or float in [0, 1]")
     low, high = float(array.min()), float(array.max())
+    if math.isnan(low):
+        raise InputError(f"{name} has values that are not a number (NaN): expected floating-point images in [0, 1]")
     # Interpolation in floating point may overshoot a little; half a gray level rounds back into the range.
     if not (low >= -0.5 / 255 and high <= 1 + 0.5 / 255):
         raise InputError(

@@ -87,8 +87,8 @@ def wrong_layout(dataset: str, root: Path, expected: str) -> InputError:
     shown = ", ".join(names[:8]) + (f" and {len(names) - 8} more" if len(names) > 8 else "")
     hint = ""
     if is_category(root):
-        hint = "; the folder is itself one category: give the folder above it, or use the dataset folder"
-    return InputError(f"dataset {dataset} expects {expected}, but {root} holds {shown or 'nothing'}{hint}")
+        hint = " (it is itself one category: give the folder above it, or use the dataset folder)"
+    return InputError(f"{root} holds {shown or 'nothing'}{hint}: dataset {dataset} expects {expected}")
 
 
 def is_category(folder: Path, normal: str | None = None) -> bool:

@@ -361,8 +361,8 @@ class PaDiM(BackboneDetector[Gaussian], PaDiMConfig):
             return notes
         return [
             *notes,
-            f"{self.n_images_} images vary in {self.n_images_ - 1} of {mean.D} directions: in the others the ridge "
-            f"{estimator.epsilon:g} decides, and not the data; use more images, or ledoit-wolf",
+            f"{number_of(self.n_images_, 'image')} can vary in only {self.n_images_ - 1} of {mean.D} directions: in "
+            f"the others the ridge {estimator.epsilon:g} decides, and not the data; use more images, or ledoit-wolf",
         ]
 
     def size_in_bytes(self) -> int:

@@ -5,7 +5,7 @@ A metric's name stands nowhere else in the package. To add one, add its row.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from typing import Literal
 
@@ -167,6 +167,11 @@ def per_image_array(name: str) -> str:
 def title_of(name: str) -> str:
     """The title of a metric; of another column its name in words."""
     return METRICS[name].title if name in METRICS else name.replace("_", " ")
+
+
+def is_undefined_note(note: str, names: Iterable[str]) -> bool:
+    """Whether a note says why one of the metrics is undefined."""
+    return note.startswith(tuple(f"{title_of(name)} is undefined: " for name in names))
 
 
 def confidence_intervals(labels: np.ndarray, scores: np.ndarray) -> dict[str, float]:

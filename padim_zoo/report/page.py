@@ -34,7 +34,7 @@ from padim_zoo.bench.store import DamagedRunError, Document, RunStore, mean_over
 from padim_zoo.core.errors import needs_extra
 from padim_zoo.core.jsonable import to_jsonable
 from padim_zoo.metrics.curves import image_curves
-from padim_zoo.metrics.metric import DEFAULT_METRIC, METRICS, Metric
+from padim_zoo.metrics.metric import DEFAULT_METRIC, METRICS, Metric, is_undefined_note
 from padim_zoo.pictures.colormap import color_table
 from padim_zoo.report.commands import reproducing_command
 from padim_zoo.report.gallery import Pictures, collect
@@ -116,7 +116,8 @@ def report_data(store: RunStore, documents: Sequence[Document], pictures: Pictur
     environments: list[dict[str, Any]] = []
     problems: list[str] = []
     pictures = pictures or Pictures()
-    shown = [_row(row, telling) for row in rows]
+    nowhere = [name for name in METRICS if all(row[name] is None for row in rows)]
+    shown = [_row(row, telling, nowhere) for row in rows]
     names = {row["id"]: row["run_name"] for row in shown}
     ties = ties_of(runs, store)
     return {
@@ -143,12 +144,14 @@ def _metric(metric: Metric) -> dict[str, Any]:
     return {**plain, "published": metric.published is not None, "interval": metric.interval is not None}
 
 
-def _row(row: dict[str, Any], telling: Sequence[str]) -> dict[str, Any]:
+def _row(row: dict[str, Any], telling: Sequence[str], nowhere: Sequence[str]) -> dict[str, Any]:
+    """A row of the page; its notes do not tell why metrics are undefined that no row has, and that have no column."""
     measured = [column.name for metric in METRICS.values() for column in metric_columns(metric)]
     published = [*map(published_column, published_metrics()), "published_source"]
     names = (*_SHOWN, *telling, *DEFINING, *measured, "threshold", *RATES, *COSTS, *published)
     return {
         **{name: row[name] for name in names},
+        "notes": "; ".join(note for note in (row["notes"] or "").split("; ") if not is_undefined_note(note, nowhere)),
         "mean": is_mean(row),
         # Seeds are runs of one configuration: rows of theirs belong to the mean row of the same name.
         "name": _name(row, [name for name in telling if name != "seed"]),

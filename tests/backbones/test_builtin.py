@@ -76,7 +76,7 @@ def test_weights_of_other_origins(builtin: Backbone, tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("layers", [["layer1"], [], ["stage1", "stage1"]])
 def test_unknown_layers(layers: list[str]) -> None:
-    with pytest.raises(InputError, match=r"builtin has no layers .*: expected different ones of stage1"):
+    with pytest.raises(InputError, match=r"builtin cannot take the layers .*: expected one or more of stage1"):
         backbones.create("builtin", layers=layers)
 
 

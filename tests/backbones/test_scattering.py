@@ -77,5 +77,5 @@ def test_weights_of_other_origins(scattering: Backbone, tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("layers", [["layer1"], [], ["scale1", "scale1"]])
 def test_unknown_layers(layers: list[str]) -> None:
-    with pytest.raises(InputError, match=r"scattering has no layers .*: expected different ones of scale1"):
+    with pytest.raises(InputError, match=r"scattering cannot take the layers .*: expected one or more of scale1"):
         backbones.create("scattering", layers=layers)

@@ -70,7 +70,7 @@ def test_layers_by_name_or_number_in_the_order_asked_for() -> None:
 
 @pytest.mark.parametrize("layers", [["layer9"], [], ["layer1", "1"]])
 def test_unknown_layers(layers: list[str]) -> None:
-    with pytest.raises(InputError, match=r"has no layers .*: expected different ones of act1, layer1, layer2"):
+    with pytest.raises(InputError, match=r"cannot take the layers .*: expected one or more of act1, layer1, layer2"):
         backbones.create("timm/resnet18", layers=layers, weights="none")
 
 

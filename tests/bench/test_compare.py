@@ -120,6 +120,8 @@ def test_the_command_shows_it(stores, tmp_path, form):
     assert result.exit_code == 0, result.output
     assert "fabric" in result.output
     assert form != "table" or "estimator: A full; B diagonal" in result.output
+    assert "AUPRO" in result.output or form in ("csv", "json")
+    assert "AUPIMO" not in result.output  # so few normal pixels define none, and a table has no column for it
 
 
 @pytest.fixture

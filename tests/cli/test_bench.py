@@ -70,9 +70,11 @@ def test_quiet_shows_the_notes_of_runs_and_nothing_else(arguments):
     result = invoke(*arguments, "--quiet")
     assert (result.exit_code, result.stdout) == (0, "")
     assert (
-        "no threshold, so neither detections nor false alarms: give --folds, e.g. 5 (without, only padim"
-        in result.stderr
+        "no threshold, so neither detections nor false alarms: give --folds, e.g. 5 (without, only padim with "
+        "an estimator such as full or ledoit-wolf has one" in result.stderr
     )
+    assert "AUPIMO" not in result.stderr  # no run has one, so no column shows it
+    assert "AUPIMO is undefined: " in invoke("leaderboard", "runs", "--sort", "aupimo").stdout
     assert all(line.startswith(("all: ", "alpha ", "mean ")) for line in result.stderr.splitlines())
     loud = invoke(*arguments)
     assert result.stderr.splitlines() == loud.stdout.splitlines()[-2:]

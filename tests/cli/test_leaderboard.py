@@ -159,7 +159,20 @@ def test_published_figures_in_new_columns(runs):
     assert published["bottle", "resnet18"] == pytest.approx(0.98, abs=0.01)
     assert published["bottle", "resnet34"] is None
     assert published["mean", "resnet18"] is None  # two categories are not fifteen
-    assert "publ." in invoke(runs, "--published").stdout
+    shown = invoke(runs, "--published").stdout
+    assert "publ." in shown
+    assert "nothing is published" not in shown
+
+
+@pytest.mark.parametrize("form", ["table", "md"])
+def test_what_is_not_published_takes_no_columns(runs, form):
+    for path in runs.glob("*.json"):
+        if '"resnet18"' in path.read_text():
+            path.unlink()
+    shown = invoke(runs, "--published", "--format", form).stdout
+    assert "pixel" in shown
+    assert "publ." not in shown
+    assert "nothing is published for these rows" in shown
 
 
 def test_a_foreign_file_is_named_and_left_out(runs):

@@ -86,10 +86,11 @@ def test_warnings_are_one_line(monkeypatch: pytest.MonkeyPatch) -> None:
     ("arguments", "told"),
     [
         (["fit", "--falsealarm", "0.1"], "No such option '--falsealarm'. Did you mean '--fpr'?"),
-        (["list", "datsets"], "'datsets' is none: did you mean datasets"),
-        (["export", "m.safetensors", "--format", "onx"], "'onx' is none: did you mean onnx?"),
-        (["plot", "runs", "--kind", "rok"], "'rok' is none: did you mean roc"),
+        (["list", "datsets"], "'datsets' is unknown: did you mean datasets"),
+        (["export", "m.safetensors", "--format", "onx"], "'onx' is unknown: did you mean onnx?"),
+        (["plot", "runs", "--kind", "rok"], "'rok' is unknown: did you mean roc"),
         (["bench", "--backbnes", "x"], "'--backbones'"),
+        (["predict", "m", "images", "--regions"], "'--regions' requires an argument: --regions FILE"),
         (["export", __file__, "-o", "m"], "'--format'. Choose from: onnx, openvino, torch"),
     ],
 )

@@ -95,6 +95,7 @@ def test_a_live_table_and_someone_who_watches(tmp_path: Path, monkeypatch: pytes
         # The notes below the table name configurations too: at the start of a line they have one space after the name.
         assert [len(re.findall(rf"^{name}  ", final, re.MULTILINE)) for name in ("alpha", "beta", "mean")] == [2, 2, 2]
         assert "━" in final
+    assert f"runs in {runs}; next: padim-zoo report {runs}" in bench.text.replace("\n", "")
     assert not list(runs.glob(".*"))
 
 

@@ -273,7 +273,7 @@ def test_an_overshoot_below_half_a_grey_level_is_rounded_back() -> None:
     [
         (RGB.astype(np.float32), r"values from .* must be in \[0, 1\]"),
         (RGB / 255 - 0.5, "not normalized"),
-        (np.full((2, 2), np.nan), "values from nan"),
+        (np.full((2, 2), np.nan), "not a number"),
         (RGB.astype(np.int64), "type int64"),
         (GREY > 5, "type bool"),
         (RGB.transpose(2, 0, 1), r"shape \(3, 5, 7\): expected an array \(H, W, 3\)"),

@@ -14,6 +14,7 @@ from PIL import Image
 
 from padim_zoo import InputError, PaDiM
 from padim_zoo.cli.main import main
+from padim_zoo.core.numbers import number_of
 from padim_zoo.data.image_hashes import HashedImages
 from padim_zoo.detectors.ensemble import Ensemble
 from padim_zoo.detectors.loading import load
@@ -178,11 +179,13 @@ def part(tmp_path: Path, files: list[Path]) -> Path:
     return folder
 
 
-@pytest.mark.parametrize(("count", "dimensions", "told"), [(24, 64, True), (24, 20, False), (41, 64, False)])
+@pytest.mark.parametrize(
+    ("count", "dimensions", "told"), [(1, 64, True), (24, 64, True), (24, 20, False), (41, 64, False)]
+)
 def test_a_fit_says_where_the_ridge_decides(count, dimensions, told):
     images = np.random.default_rng(0).integers(0, 256, (count, 32, 32, 3), dtype=np.uint8)
     model = PaDiM(resize=None, n_components=dimensions).fit(list(images))
-    expected = f"{count} images vary in {count - 1} of {dimensions} directions"
+    expected = f"{number_of(count, 'image')} can vary in only {count - 1} of {dimensions} directions"
     assert any(expected in note for note in model.notes_of_fit()) == told
 
 

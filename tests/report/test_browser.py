@@ -31,6 +31,7 @@ def choose(name: str, value: str, event: str = "change") -> str:
     return f"$('{name}').value = {value!r}; $('{name}').dispatchEvent(new Event('{event}'))"
 
 
+CHART_LABELS = "[...document.querySelectorAll('#{0} .{1}tick text')].map(e => e.textContent)"
 TIES = "[...document.querySelectorAll('#board tbody .ties')].map(e => e.textContent)"
 
 
@@ -151,6 +152,25 @@ def test_dark_light_and_paper(page: Path, browser: Chromium) -> None:
     assert browser.run(folded) == 0
     assert browser.run(paper) == dark
     assert browser.errors == []
+
+
+def test_no_label_of_a_chart_is_cut_or_lacks_digits(page: Path, browser: Chromium) -> None:
+    browser.open(page, width=390)
+    ends = f"(texts => texts.filter(text => !text.endsWith('…')))({CHART_LABELS.format('folds', 'y')})"
+    assert set(browser.run(ends)) <= set(browser.run("names"))
+    assert browser.run("logTicks([1.1, 24])") == {
+        "tickvals": [1, 2, 5, 10, 20],
+        "ticktext": ["1", "2", "5", "10", "20"],
+    }
+    assert browser.run("logTicks([0.02, 0.3]).ticktext") == ["0.02", "0.05", "0.1", "0.2"]
+
+
+def test_a_table_fades_where_it_goes_on(page: Path, browser: Chromium) -> None:
+    browser.open(page, width=390)
+    fades = "(box => box.classList.contains('more'))($('board').closest('.scroll'))"
+    browser.wait(fades)
+    browser.run("(box => { box.scrollLeft = box.scrollWidth; })($('board').closest('.scroll'))")
+    browser.wait(f"!{fades}")
 
 
 @pytest.mark.parametrize("width", [390, 1440])

@@ -26,11 +26,18 @@ function plot(id, traces, x, y, more = {}) {
   };
   Plotly.react(box, traces, layout, {responsive: true, displaylogo: false, displayModeBar: false});
 }
+// The ticks of a logarithmic axis in full: plotly writes the second of 10 and 20 as "2".
+function logTicks(values) {
+  const low = Math.min(...values) / 1.5, high = Math.max(...values) * 1.5, ticks = [];
+  for (let power = Math.floor(Math.log10(low)); power <= Math.log10(high); power++) ticks.push(...[1, 2, 5].map(step => Number(`${step}e${power}`)));
+  const shown = ticks.filter(tick => tick >= low && tick <= high);
+  return {tickvals: shown, ticktext: shown.map(String)};
+}
 function drawCost(id, cost) {
   const key = state.metric, sign = METRICS[key].better === "high" ? 1 : -1, rows = configurations().filter(row => has(row[key]) && row[cost] > 0);
   const groups = [...new Set(rows.map(row => definedBy(key, row)))].map(value => rows.filter(row => definedBy(key, row) === value));
   const fronts = groups.map(group => [...group].sort((a, b) => a[cost] - b[cost] || sign * (b[key] - a[key])).reduce((front, row) => !front.length || sign * (row[key] - front.at(-1)[key]) > 1e-9 ? [...front, row] : front, []));
-  const costs = rows.map(row => row[cost]), wide = Math.max(...costs) > 12 * Math.min(...costs);
+  const costs = rows.map(row => row[cost]), wide = Math.max(...costs) > 5 * Math.min(...costs);
   const spans = rows.map(row => interval(row, key) || [row[key], row[key]]);
   plot(id, rows.length ? [
     ...fronts.map(front => ({x: front.map(row => row[cost]), y: front.map(row => row[key]), mode: "lines", line: {color: style("--faint"), dash: "dot", shape: "hv", width: 1.5}, hoverinfo: "skip"})),
@@ -40,7 +47,7 @@ function drawCost(id, cost) {
       marker: {size: 11, color: rows.map(row => color(row.name)), symbol: rows.map(row => SYMBOLS[turn(row.name) % SYMBOLS.length]), line: {color: style("--raised"), width: 1}},
       text: rows.map(row => `<b>${plain(row.name)}</b><br>${plain(place(row))}`), hovertemplate: "%{text}<br>%{y:.3f} at %{x:.3g}<extra></extra>",
     },
-  ] : [], title(cost), title(key), {xaxis: {type: "log", dtick: wide ? "D2" : undefined}});
+  ] : [], title(cost), title(key), {xaxis: {type: "log", ...(wide ? logTicks(costs) : {})}});
 }
 function drawFolds() {
   const key = state.metric, lines = new Map(), several = new Set(shownRuns().map(row => row.category)).size > 1;
@@ -56,11 +63,11 @@ function drawFolds() {
   }
   $("folds-note").textContent = `${capital(title(key))} of each fold and seed${several ? ", the mean of the categories" : ""}; boxes are quartiles.`;
   $("folds").style.height = `${90 + 38 * Math.max(2, lines.size)}px`;
-  const shorten = name => name.length > 44 ? name.slice(0, 43) + "…" : name;
+  const most = innerWidth < 640 ? 22 : 44, shorten = name => name.length > most ? name.slice(0, most - 1) + "…" : name;
   plot("folds", [...lines].map(([name, values]) => ({
     type: "box", x: values, y0: name, name: plain(name), orientation: "h", boxpoints: "all", jitter: 0.5, pointpos: 0, line: {color: color(name), width: 1.5}, fillcolor: "rgba(0,0,0,0)",
     marker: {color: color(name), size: 6, opacity: 0.8}, hoveron: "points", hovertemplate: `${plain(name)}<br>%{x:.3f}<extra></extra>`,
-  })), title(key), "", {yaxis: {autorange: "reversed", tickvals: [...lines.keys()], ticktext: [...lines.keys()].map(name => plain(innerWidth < 640 ? name.slice(0, 18) : shorten(name)))}, margin: {t: 10, r: 18, b: 44, l: 20}});
+  })), title(key), "", {yaxis: {autorange: "reversed", tickvals: [...lines.keys()], ticktext: [...lines.keys()].map(name => plain(shorten(name)))}, margin: {t: 10, r: 18, b: 44, l: 20}});
 }
 function drawLearning() {
   const rows = shownRuns().filter(row => has(row[state.metric])), several = new Set(rows.map(row => row.category)).size > 1;
@@ -89,7 +96,7 @@ function drawCurves() {
   const category = $("curves-category").value, rows = done.filter(row => row.category === category && passes(row)), pixel = state.level === "pixel";
   const kinds = [["roc", pixel ? "pixel_roc" : "roc", "false positive rate", "true positive rate"], ["pr", pixel ? "pixel_pr" : "pr", "recall", "precision"], ["pro", "pro", "false positive rate of pixels", "per-region overlap"]];
   const missing = rows.filter(row => !data.runs[row.id].pro).length;
-  $("curves-note").textContent = `Of ${pixel ? "all pixels of the test images" : "the scores of the test images"}; several folds give their mean curve, below which the area is the mean of theirs. AUPRO is the area under per-region overlap up to a false positive rate of 0.3, divided by 0.3.`
+  $("curves-note").textContent = `Curves of ${pixel ? "all pixels of the test images" : "the scores of the test images"}. Several folds give their mean curve, and the area below it is the mean of theirs. AUPRO is the area under per-region overlap up to a false positive rate of 0.3, divided by 0.3.`
     + (missing ? ` ${missing} of ${rows.length} runs have no curves of pixels: they have no maps or masks, or were made by an older version.` : "");
   // Seeds of one configuration have its color, and a dash each.
   const drawnSeeds = seeds.filter(seed => rows.some(row => row.seed === seed)), several = drawnSeeds.length > 1;
@@ -134,7 +141,7 @@ function drawHistogram() {
     shapes: lines.map(([, , value], index) => ({type: "line", x0: value, x1: value, yref: "paper", y0: 0, y1: 1, line: {color: style("--ink"), dash: ["solid", "dot"][index], width: 1.5}})),
     annotations: lines.map(([, text, value], index) => {
       const right = value > low + 0.6 * (high - low);
-      return {x: value, yref: "paper", y: 0.99 - 0.1 * index, text, showarrow: false, xanchor: right ? "right" : "left", xshift: right ? -5 : 5, font: {size: 11, color: style("--ink")}};
+      return {x: value, yref: "paper", y: 0.99 - 0.1 * index, text, showarrow: false, xanchor: right ? "right" : "left", xshift: right ? -5 : 5, bgcolor: style("--raised"), borderpad: 1, font: {size: 11, color: style("--ink")}};
     }),
   });
 }

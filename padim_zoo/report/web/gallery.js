@@ -8,7 +8,7 @@ const loaded = new Map();
 // Scores beyond which an image is called anomalous: what the run knows.
 function thresholds(row) {
   const folds = data.runs[row.id].folds, average = key => { const values = folds.map(fold => fold[key]).filter(has); return values.length ? mean(values) : null; };
-  return [["normal", "threshold from normal images", row.threshold], ["f1", "highest F1, with labels", average("image_f1_threshold")]];
+  return [["normal", "threshold from normal images", row.threshold], ["f1", "highest F1 (uses labels)", average("image_f1_threshold")]];
 }
 function pixelThreshold(row) {
   const values = data.runs[row.id].folds.map(fold => fold.pixel_f1_threshold).filter(has);
@@ -167,7 +167,7 @@ async function drawRun() {
   const source = {"held-out": "of normal images held out of the fit", test: "of normal test images", all: "of all test images, none of which is normal"}[gallery.colors_from];
   const threshold = thresholds(row).find(([, , value]) => has(value));
   $("gallery-note").textContent = "The worst images by score, whether or not a threshold calls them wrongly, and some drawn at random."
-    + (threshold ? ` Found and missed are by the ${threshold[0] === "normal" ? "threshold from normal images" : "score of the highest F1, which is chosen with the labels"}, ${number(threshold[2])}.` : "")
+    + (threshold ? ` An image is found if it scores above the ${threshold[0] === "normal" ? "threshold from normal images" : "threshold of the highest F1, which is chosen with the labels"}, ${number(threshold[2])}.` : "")
     + (withMaps ? ` Colors are on one scale for all images of the run: from the median to the 99.9th percentile of the pixels ${source}. The red line is the boundary at the threshold below, the blue one the ground truth.` : " This detector makes no anomaly maps.")
     + (data.runs[row.id].folds.length > 1 ? " Scores and maps are means over the folds." : "");
   if (withMaps) {

@@ -1,7 +1,7 @@
 // The head of the page, what is chosen, and where each row came from.
 function drawTiles() {
   const rows = data.rows.filter(row => row.status !== "failed" && (row.mean || !hasMeans || !data.rows.some(other => other.mean && other.name === row.name)));
-  const tiles = [...MAIN.map(key => [key, `Best ${title(key)}`, capital(title(key))]), ["ms_per_image_b1", "Fastest", "Latency", "ms per image"], ["model_mb", "Smallest model", "Model size", "MB"]];
+  const tiles = [...MAIN.map(key => [key, `Best ${title(key)}`, capital(title(key))]), ["ms_per_image_b1", "Fastest", "Latency", "ms/image"], ["model_mb", "Smallest model", "Model size", "MB"]];
   const made = [];
   for (const [key, label, alone, unit] of tiles) {
     const measured = rows.filter(row => has(row[key]));
@@ -66,7 +66,7 @@ function drawCharts() {
 }
 function drawAll() {
   writeAddress();
-  $("board-note").textContent = `Dots with whiskers: of a run's ${data.metrics.filter(metric => metric.interval).map(metric => metric.title).join(" and ")} its 95 % interval, else one standard deviation of folds and seeds; the ends of each axis stand in the heading. Times are those of a run measured alone. The best of each category is green. A heading sorts; a name shows the run in detail.`;
+  $("board-note").textContent = `Whiskers show the 95 % interval of a run's ${data.metrics.filter(metric => metric.interval).map(metric => metric.title).join(" and ")}, and elsewhere one standard deviation over folds and seeds. The ends of each axis are in its heading. Times are those of a run measured alone. The best of each category is green. A click on a heading sorts, one on a name shows that run in detail.`;
   drawBoard();
   drawHeat();
   drawPublished();
@@ -182,6 +182,14 @@ new ResizeObserver(() => {
   const controls = document.querySelector(".controls");
   document.documentElement.style.scrollPaddingTop = `${getComputedStyle(controls).position === "sticky" ? controls.offsetHeight + 16 : 12}px`;
 }).observe(document.querySelector(".controls"));
+// A table that goes on beyond its right edge fades there.
+for (const box of document.querySelectorAll(".scroll")) {
+  const fade = () => box.classList.toggle("more", box.scrollLeft + box.clientWidth < box.scrollWidth - 1);
+  const watching = new ResizeObserver(fade);
+  watching.observe(box);
+  watching.observe(box.querySelector("table"));
+  box.addEventListener("scroll", fade, {passive: true});
+}
 prepareSections();
 prepareControls();
 prepareTheme();

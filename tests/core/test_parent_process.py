@@ -17,8 +17,8 @@ import os, signal, sys, time
 from padim_zoo.core.parent_process import end_with_parent
 {ignore}
 end_with_parent(lambda: os.read(0, 1), cleaning_seconds={cleaning})
-print("begun", flush=True)
 try:
+    print("begun", flush=True)  # within, for the end may come at once
     {work}
 finally:
     print("cleaned", flush=True)

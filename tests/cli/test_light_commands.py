@@ -155,7 +155,7 @@ def test_a_plain_leaderboard_imports_only_what_it_shows(runs: Path) -> None:
 
 
 def test_a_leaderboard_takes_little_more_than_pandas(runs: Path) -> None:
-    """Of processor time, the least of five, in turn with pandas alone: 1.9 times were measured, and torch takes four."""
+    """Of processor time, the least of five, in turn with pandas alone: 1.9 times; with torch it would be six."""
     board, pandas = zip(*((told_by(TELL, "leaderboard", runs), told_by(PANDAS)) for _ in range(5)), strict=True)
     assert all(told["code"] == 0 for told in board)
     assert min(told["seconds"] for told in board) < 3 * min(told["seconds"] for told in pandas)

@@ -41,11 +41,15 @@ def test_a_process_that_fails_leaves_the_error_to_this_one(tmp_path: Path) -> No
     assert not ahead._drawing
 
 
-def test_a_process_that_ends_leaves_no_other_that_draws(tmp_path: Path) -> None:
+@pytest.mark.parametrize("handler", ["default_int_handler", "SIG_IGN"])
+def test_a_process_that_ends_leaves_no_other_that_draws(tmp_path: Path, handler: str) -> None:
+    """Also one that a shell runs in the background, where an interrupt is ignored."""
     program = f"""
+import signal
 import time
 from pathlib import Path
 from padim_zoo.data.synthetic import ahead
+signal.signal(signal.SIGINT, signal.{handler})
 root = Path({str(tmp_path)!r})
 ahead.draw_ahead(root, ["gear"], {{"size": 512}})
 while not list(root.glob(".gear.*")):

@@ -100,6 +100,7 @@ def main() -> None:
     from padim_zoo.data.synthetic.dataset import generate
 
     root, parameters, *categories = sys.argv[1:]
+    signal.signal(signal.SIGINT, signal.default_int_handler)  # shells ignore it for what they run in the background
     threading.Thread(target=_end_with_parent, daemon=True).start()
     for category in categories:
         generate(root, categories=[category], **json.loads(parameters))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import signal
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -13,6 +14,10 @@ if WORKERS > 1:
     # They share the processors, and so do the processes that they start: two workers of two threads each took two
     # processors three times as long. NumPy and torch read it when they are imported.
     os.environ.setdefault("OMP_NUM_THREADS", str(max(1, (os.cpu_count() or 1) // WORKERS)))
+
+if signal.getsignal(signal.SIGINT) == signal.SIG_IGN:
+    # So does a shell for what it runs in the background, and so would all processes that tests start and interrupt.
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 import numpy as np  # noqa: E402
 from hypothesis import HealthCheck, settings  # noqa: E402

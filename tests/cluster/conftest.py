@@ -11,6 +11,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 import pytest
+import torch
 
 from padim_zoo.data.synthetic import generate
 
@@ -21,9 +22,29 @@ ROOT = Path(__file__).parents[2]
 SECONDS = 300
 
 
-def dask(*words: object, log: Path, environment: Mapping[str, str]) -> subprocess.Popen[bytes]:
-    """Start ``dask scheduler`` or ``dask worker``."""
-    command = [sys.executable, "-m", "dask", *map(str, words), "--no-dashboard"]
+@pytest.fixture(scope="package", autouse=True)
+def _one_thread() -> Iterator[None]:
+    """As many threads of torch as each worker has: on some processors oneDNN sums otherwise in two, by 1e-7."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(before)
+
+
+ON_ONE_PROCESSOR = """
+import os, runpy, sys
+number = int(sys.argv.pop(1))
+if hasattr(os, "sched_setaffinity"):
+    usable = sorted(os.sched_getaffinity(0))
+    os.sched_setaffinity(0, {usable[number % len(usable)]})
+runpy.run_module("dask", run_name="__main__", alter_sys=True)
+"""
+"""Starts dask so that a worker takes one thread, however many processors there are, and however few workers."""
+
+
+def dask(*words: object, log: Path, environment: Mapping[str, str], number: int = 0) -> subprocess.Popen[bytes]:
+    """Start ``dask scheduler`` or ``dask worker``, each worker on a processor by its number."""
+    command = [sys.executable, "-c", ON_ONE_PROCESSOR, str(number), *map(str, words), "--no-dashboard"]
     with log.open("ab") as file:
         return subprocess.Popen(command, stdout=file, stderr=file, env={**os.environ, **environment})
 
@@ -47,7 +68,8 @@ class Cluster:
         own = {**self.environment, **environment}
         words = ["worker", "--scheduler-file", self.file, "--nthreads", "1", *self.options, *options]
         words += [] if nanny else ["--no-nanny"]
-        worker = dask(*words, "--local-directory", self.folder, log=self.folder / "log", environment=own)
+        words += ["--local-directory", self.folder]
+        worker = dask(*words, log=self.folder / "log", environment=own, number=len(self.workers))
         self.workers.append(worker)
         return worker
 
@@ -90,7 +112,7 @@ def cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Cluster]:
     cluster = start_cluster(tmp_path_factory.mktemp("cluster"))
     for _ in range(2):
         cluster.add_worker()
-    wait_for_workers(cluster, 2)  # each takes half of the processors from the first task on
+    wait_for_workers(cluster, 2)  # a command says so where there is none yet
     yield cluster
     cluster.end()
 

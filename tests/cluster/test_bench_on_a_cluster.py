@@ -14,7 +14,6 @@ from unittest.mock import Mock
 
 import pandas as pd
 import pytest
-import torch
 from distributed import CancelledError, Client
 
 from padim_zoo import registry
@@ -30,7 +29,6 @@ from padim_zoo.bench.schedule import execute, find_missing, make_executor
 from padim_zoo.bench.shard import split_groups
 from padim_zoo.bench.store import RunStore
 from padim_zoo.bench.suite import Suite
-from padim_zoo.core.cpu import usable_processors
 from tests.cluster.conftest import ROOT, TOYS, Cluster, start_cluster, wait_for_workers
 
 REPEATABLE = [column.name for column in columns() if column.name not in COSTS]
@@ -71,16 +69,6 @@ def toy_suite(tmp_path: Path) -> Iterator[Suite]:
     plugin.take_back()
 
 
-@pytest.fixture
-def threads_of_workers() -> Iterator[None]:
-    """As many threads of torch as each of two workers has: on some processors oneDNN sums otherwise, by 1e-7."""
-    before = torch.get_num_threads()
-    torch.set_num_threads(max(1, usable_processors() // 2))
-    yield
-    torch.set_num_threads(before)
-
-
-@pytest.mark.usefixtures("threads_of_workers")
 def test_the_leaderboard_is_that_of_one_process(cluster: Cluster, images: Path, tmp_path: Path) -> None:
     suite = Suite(
         data_root=images,

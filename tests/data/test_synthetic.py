@@ -9,6 +9,7 @@ import subprocess
 import sys
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -250,6 +251,21 @@ def test_other_parameters_are_refused(tmp_path: Path) -> None:
     generate(tmp_path, categories=["wood"], **FEW)
     with pytest.raises(InputError, match=r"seed 0 \(asked for: 7\)"):
         generate(tmp_path, categories=["wood"], seed=7, **FEW)
+
+
+@pytest.mark.parametrize(
+    ("asked", "words"),
+    [
+        ({"categories": "wood"}, "categories is 'wood': expected a list of names, or None for all"),
+        ({"categories": 3}, "categories is 3: expected a list of names"),
+        ({"images": 3}, "synthetic has no parameter 'images': expected train, good, "),
+        ({"train": True}, "train is True, expected a whole number of at least 1"),
+    ],
+)
+def test_what_says_no_data_is_refused(tmp_path: Path, asked: dict[str, Any], words: str) -> None:
+    with pytest.raises(InputError, match=words):
+        generate(tmp_path / "new", **{"categories": ["wood"], **FEW, **asked})
+    assert not (tmp_path / "new").exists()
 
 
 def test_a_category_with_lost_files_is_named(tmp_path: Path) -> None:

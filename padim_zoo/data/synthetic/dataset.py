@@ -8,7 +8,7 @@ import struct
 import zlib
 from collections.abc import Iterable
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, fields
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -80,7 +80,7 @@ class Parameters:
         for name, least in lowest.items():
             value = getattr(self, name)
             values = value if name == "size" and isinstance(value, tuple) and len(value) == 2 else (value,)
-            if not all(isinstance(number, int) and number >= least for number in values):
+            if not all(type(number) is int and number >= least for number in values):
                 raise InputError(f"synthetic: {name} is {value!r}, expected a whole number of at least {least}")
         if self.defect_area is not None:
             self._check_area(self.defect_area)
@@ -128,7 +128,13 @@ def generate(root: str | Path, *, categories: Iterable[str] | None = None, **par
         If a parameter is out of range, a category is unknown, or ``root`` holds anything else.
     """
     root = Path(root)
+    names = [field.name for field in fields(Parameters)]
+    for name in parameters:
+        if name not in names:
+            raise InputError(f"synthetic has no parameter {name!r}: expected {', '.join(names)}")
     asked = Parameters(**parameters)
+    if isinstance(categories, str) or not isinstance(categories, Iterable | None):
+        raise InputError(f"categories is {categories!r}: expected a list of names, or None for all")
     wanted = list(CATEGORIES if categories is None else dict.fromkeys(categories))
     for category in wanted:
         if category not in CATEGORIES:

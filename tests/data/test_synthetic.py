@@ -17,9 +17,9 @@ from PIL import Image
 
 from padim_zoo import registry
 from padim_zoo.core.errors import InputError
+from padim_zoo.data import png
 from padim_zoo.data.synthetic import CATEGORIES, KINDS, OBJECTS, TEXTURES, dataset, generate
 from padim_zoo.data.synthetic.canvas import mix, tint
-from padim_zoo.data.synthetic.dataset import encode_png
 from padim_zoo.data.synthetic.scene import TOLERANCE, Picture, severity, take, visible_change
 
 FEW = {"train": 2, "good": 1, "defects_per_kind": 1, "size": 48}
@@ -158,9 +158,9 @@ def test_layout(tmp_path: Path) -> None:
 @pytest.mark.parametrize("size", [(1, 1), (1, 5), (7, 1), (48, 64)])
 def test_written_pixels_are_read_again(size: tuple[int, int]) -> None:
     pixels = np.random.default_rng(0).integers(0, 256, (*size, 3), dtype=np.uint8)
-    with Image.open(io.BytesIO(encode_png(pixels))) as image:
+    with Image.open(io.BytesIO(png.encoded(pixels))) as image:
         image.verify()  # the checksums too
-    with Image.open(io.BytesIO(encode_png(pixels))) as image:
+    with Image.open(io.BytesIO(png.encoded(pixels))) as image:
         assert image.mode == "RGB"
         np.testing.assert_array_equal(np.asarray(image), pixels)
 

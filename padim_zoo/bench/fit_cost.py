@@ -111,6 +111,8 @@ def fit_costs(
     if not isinstance(detector, BackboneDetector) or not detector.cost.grows_with_patches:
         name = getattr(detector, "name", type(detector).__name__)
         raise InputError(f"--dry-run cannot tell what a fit of {name} costs: expected a detector such as padim")
+    if not paths:
+        raise InputError("--dry-run has no images to tell the costs of: expected one normal image or more")
     costs: list[FitCost] = []
     start = time.perf_counter()
     image = read_image(paths[0], detector.extractor.bit_depth)

@@ -24,6 +24,9 @@ from padim_zoo.data.pixel_limit import max_pixels
 from padim_zoo.data.sample import Sample
 from padim_zoo.data.training_depth import counts_of_images
 
+_MOST_READERS = 16
+"""More threads would wait for Python's lock, or for the disk."""
+
 MOST_IMAGES = 3000
 """Of more images only equal ones are found: the time to compare grows with the square of their number."""
 
@@ -123,7 +126,7 @@ def _find(
     """What :func:`find_duplicates` finds; ``limit`` is :func:`max_pixels`, which decides what is read."""
     there = [path for path, version in zip(paths, versions, strict=True) if version]
     depth = counts_of_images(there).depth_or_full
-    with ThreadPoolExecutor(usable_processors()) as executor:  # more would wait for Python's lock
+    with ThreadPoolExecutor(min(usable_processors(), _MOST_READERS)) as executor:
         compared = [index < n_compared for index in range(len(paths))]
         read = functools.partial(_fingerprint_of, depth=depth, kept=kept)
         found = told(executor.map(read, paths, compared), "looking for copies", len(paths))

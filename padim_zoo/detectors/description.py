@@ -30,15 +30,16 @@ def blocks_of(detector: Any) -> str:
 
 def runtime_of(detector: Any) -> str:
     """What runs the backbone, or those of all members, where that is not torch, or was asked for; else empty."""
-    from padim_zoo.runtimes.runtime import AUTO, TORCH
+    from padim_zoo.runtimes.runtime import AUTO, RUNTIMES, TORCH
 
+    none = not any(runtime.is_installed for runtime in RUNTIMES.values())
     named = []
     for part in parts_of(detector):
         backbone = getattr(part, "backbone_", None)
         if backbone is not None and (backbone.choice is not None or backbone.runtime != TORCH):
             named.append(str(backbone.choice or backbone.runtime))
         elif backbone is not None and getattr(part, "runtime", None) == AUTO:
-            named.append("torch: these images do not repay another")
+            named.append("torch: no other is installed" if none else "torch: these images do not repay another")
     return "; ".join(dict.fromkeys(named))
 
 

@@ -105,8 +105,9 @@ class Ensemble(Detector, EnsembleConfig):
                 raise InputError(f"weights is {self.weights!r}: expected {', '.join(WEIGHTS)}, or a number per member")
             return
         numbers: list[Any] = list(self.weights) if isinstance(self.weights, (Sequence, np.ndarray)) else []
-        are_numbers = len(numbers) == len(self.members) and all(isinstance(each, Real) for each in numbers)
-        if not are_numbers or min(numbers) < 0 or not sum(numbers) > 0:
+        are_numbers = all(isinstance(each, Real) and not isinstance(each, bool) for each in numbers)
+        fit = are_numbers and len(numbers) == len(self.members)
+        if not fit or not np.isfinite(numbers).all() or min(numbers) < 0 or not sum(numbers) > 0:
             raise InputError(
                 f"weights are {self.weights!r}: expected {len(self.members)} numbers, none negative and not all 0"
             )

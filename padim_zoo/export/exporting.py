@@ -172,6 +172,9 @@ def _for_images_of(detector: Detector, input_size: tuple[int, int] | None) -> De
     """
     if input_size is None or not isinstance(detector, BackboneDetector):
         return detector
+    sides: Any = input_size
+    if not isinstance(sides, (tuple, list)) or len(sides) != 2 or not all(map(_is_length, sides)):
+        raise InputError(f"input_size is {sides!r}: expected height and width in pixels, e.g. (480, 640)")
     height, width = detector.transform.output_size(*input_size)
     if (height, width) == detector.image_size_:
         return detector
@@ -181,6 +184,10 @@ def _for_images_of(detector: Detector, input_size: tuple[int, int] | None) -> De
         f"images of {input_size[0]}x{input_size[1]} pixels are {height}x{width} after the transform, but the model "
         f"was fitted on {detector.image_size_[0]}x{detector.image_size_[1]}: give another input size"
     )
+
+
+def _is_length(side: Any) -> bool:
+    return isinstance(side, int) and not isinstance(side, bool) and side > 0
 
 
 def _put_in_place(files: Sequence[Path], folder: Path) -> None:

@@ -15,9 +15,10 @@ import numpy as np
 BLOCK = 2**24
 """Scores of a block; changes speed and memory, never a count."""
 
-
 _PIECE = 2**18
-"""Scores that are sorted at once: those of a megabyte lie near the processor."""
+"""Scores from which on a second thread is worth its start."""
+_MOST_PIECES = 4
+"""Of a block that two threads sort: each piece is searched for each score that is counted."""
 
 
 class SortedScores:
@@ -96,8 +97,8 @@ def quantile(parts: Sequence[np.ndarray], q: float) -> float:
 
 
 def _sorted_pieces(block: np.ndarray) -> list[np.ndarray]:
-    """A block in pieces that two threads sort, which together take a third of the time."""
-    pieces = np.array_split(block, -(-len(block) // _PIECE) or 1)
+    """A block in pieces that two threads sort."""
+    pieces = np.array_split(block, min(-(-len(block) // _PIECE), _MOST_PIECES) or 1)
     if len(pieces) == 1:
         return [np.sort(block)]
     with ThreadPoolExecutor(2) as pool:

@@ -166,6 +166,11 @@ def test_the_command_says_what_poses_are_of(turned: list[Path]) -> None:
     assert "poses were learned of 12 images here" in told.stdout, told.output
 
 
+def test_no_images_cost_nothing_that_can_be_told() -> None:
+    with pytest.raises(InputError, match="no images to tell the costs of: expected one normal image or more"):
+        fit_costs(PaDiM(), [], 2)
+
+
 def test_a_training_cannot_be_told(paths: list[Path]) -> None:
     with pytest.raises(InputError, match="--dry-run cannot tell what a fit of stfpm costs"):
         fit_costs(STFPM(), paths, 2)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import numpy as np
@@ -78,6 +79,23 @@ def save(folder: Path, images: list[Image.Image]) -> list[Path]:
     for path, image in zip(paths, images, strict=True):
         image.save(path)
     return paths
+
+
+@pytest.mark.parametrize(("processors", "threads"), [(1, 1), (2, 2), (200, 16)])
+def test_no_more_threads_read_than_are_of_use(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, processors: int, threads: int
+) -> None:
+    started: list[int] = []
+
+    def start(count: int) -> ThreadPoolExecutor:
+        started.append(count)
+        return ThreadPoolExecutor(count)
+
+    monkeypatch.setattr(duplicates, "usable_processors", lambda: processors)
+    monkeypatch.setattr(duplicates, "ThreadPoolExecutor", start)
+    Image.new("RGB", (8, 8)).save(tmp_path / "image.png")
+    find_duplicates([tmp_path / "image.png"])
+    assert started == [threads]
 
 
 def test_equal_pixels_in_other_files(tmp_path: Path) -> None:

@@ -9,6 +9,7 @@ import subprocess
 import sys
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -16,9 +17,9 @@ from PIL import Image
 
 from padim_zoo import registry
 from padim_zoo.core.errors import InputError
+from padim_zoo.data import png
 from padim_zoo.data.synthetic import CATEGORIES, KINDS, OBJECTS, TEXTURES, dataset, generate
 from padim_zoo.data.synthetic.canvas import mix, tint
-from padim_zoo.data.synthetic.dataset import encode_png
 from padim_zoo.data.synthetic.scene import TOLERANCE, Picture, severity, take, visible_change
 
 FEW = {"train": 2, "good": 1, "defects_per_kind": 1, "size": 48}
@@ -157,9 +158,9 @@ def test_layout(tmp_path: Path) -> None:
 @pytest.mark.parametrize("size", [(1, 1), (1, 5), (7, 1), (48, 64)])
 def test_written_pixels_are_read_again(size: tuple[int, int]) -> None:
     pixels = np.random.default_rng(0).integers(0, 256, (*size, 3), dtype=np.uint8)
-    with Image.open(io.BytesIO(encode_png(pixels))) as image:
+    with Image.open(io.BytesIO(png.encoded(pixels))) as image:
         image.verify()  # the checksums too
-    with Image.open(io.BytesIO(encode_png(pixels))) as image:
+    with Image.open(io.BytesIO(png.encoded(pixels))) as image:
         assert image.mode == "RGB"
         np.testing.assert_array_equal(np.asarray(image), pixels)
 
@@ -250,6 +251,21 @@ def test_other_parameters_are_refused(tmp_path: Path) -> None:
     generate(tmp_path, categories=["wood"], **FEW)
     with pytest.raises(InputError, match=r"seed 0 \(asked for: 7\)"):
         generate(tmp_path, categories=["wood"], seed=7, **FEW)
+
+
+@pytest.mark.parametrize(
+    ("asked", "words"),
+    [
+        ({"categories": "wood"}, "categories is 'wood': expected a list of names, or None for all"),
+        ({"categories": 3}, "categories is 3: expected a list of names"),
+        ({"images": 3}, "synthetic has no parameter 'images': expected train, good, "),
+        ({"train": True}, "train is True, expected a whole number of at least 1"),
+    ],
+)
+def test_what_says_no_data_is_refused(tmp_path: Path, asked: dict[str, Any], words: str) -> None:
+    with pytest.raises(InputError, match=words):
+        generate(tmp_path / "new", **{"categories": ["wood"], **FEW, **asked})
+    assert not (tmp_path / "new").exists()
 
 
 def test_a_category_with_lost_files_is_named(tmp_path: Path) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import shutil
 
 import numpy as np
@@ -146,7 +147,7 @@ def test_combine_makes_a_file_that_predicts(images, members, tmp_path):
     assert "expected uniform, learned" in run("combine", *models, "-o", "@/x.safetensors", "--weights", "best", code=2)
 
 
-@pytest.mark.parametrize("weights", [3, ["a", "b"], [1], [0, 0]])
+@pytest.mark.parametrize("weights", [3, ["a", "b"], [1], [0, 0], [1, math.inf], [1, math.nan], [True, True]])
 def test_weights_that_are_none_are_refused(weights):
     with pytest.raises(InputError, match=r"weights are .*: expected 2 numbers, none negative and not all 0"):
         Ensemble([PaDiM(), PaDiM(seed=1)], weights=weights).check_parameters()

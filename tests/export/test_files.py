@@ -13,6 +13,7 @@ import zipfile
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -249,3 +250,10 @@ def test_images_of_another_size_are_told(exported: Path) -> None:
     whole.metadata = replace(whole.metadata, includes_transform=True)
     with pytest.raises(InputError, match=r"an image has 20x30 pixels, but .* takes 64x64 pixels"):
         whole.predict([np.zeros((20, 30, 3), dtype=np.uint8)])
+
+
+@pytest.mark.parametrize("size", [(0, 0), (96,), "x", (1.5, 2), (True, True), 96])
+def test_a_size_that_is_none_is_refused(size: Any, model: Path, tmp_path: Path) -> None:
+    with pytest.raises(InputError, match=r"input_size is .*: expected height and width in pixels"):
+        exporting.export(load(model), tmp_path / "file.pt2", "torch", input_size=size)
+    assert not list(tmp_path.iterdir())

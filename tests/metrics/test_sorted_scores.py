@@ -96,3 +96,9 @@ def test_pixels_are_never_together_in_memory(tmp_path: Path, monkeypatch: pytest
         tracemalloc.stop()
     assert result.values["pixel_auroc"] == pytest.approx(0.5, abs=0.05)
     assert peak < 0.3 * maps.nbytes
+
+
+def test_pieces_are_few_as_each_is_searched(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sorted_scores, "_PIECE", 5)
+    scores = rng.permutation(1000).astype(np.float32)
+    assert [len(SortedScores.of([scores[:n]]).blocks) for n in (5, 6, 1000)] == [1, 2, 4]

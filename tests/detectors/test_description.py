@@ -1,0 +1,23 @@
+"""What a detector at work says of the runtime that it asked to be chosen."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from padim_zoo import PaDiM
+from padim_zoo.detectors.description import runtime_of
+from padim_zoo.runtimes.runtime import Runtime
+
+IMAGES = np.random.default_rng(0).integers(0, 256, (4, 64, 64, 3), dtype=np.uint8)
+
+
+@pytest.mark.parametrize(
+    ("is_installed", "told"),
+    [(True, "torch: these images do not repay another"), (False, "torch: no other is installed")],
+)
+def test_why_auto_stays_with_torch(monkeypatch: pytest.MonkeyPatch, is_installed: bool, told: str) -> None:
+    monkeypatch.setattr(Runtime, "is_installed", is_installed)
+    asked, usual = (PaDiM(resize=64, precision="float32", runtime=runtime).fit(IMAGES) for runtime in ("auto", None))
+    assert runtime_of(asked) == told
+    assert runtime_of(usual) == ""

@@ -227,7 +227,7 @@ _ROWS = (
             f"Runtime of the backbone: {', '.join(NAMES[1:])}, or {AUTO} for the fastest.",
             "Computing", Unset(f"PADIM_ZOO_RUNTIME, or {AUTO}"),
             defaults={"bench": Unset(f"PADIM_ZOO_RUNTIME, or {TORCH}")}, commands=(*_SCORE, "update"),
-            parameter=True, resolve=resolve_runtime, resolved_in=_COMPUTE),
+            parameter=True, column="text", resolve=resolve_runtime, resolved_in=_COMPUTE),
     Setting("batch_size", at_least(1), "Images per pass through the backbone.", "Computing", PaDiMConfig.batch_size,
             commands=(*_SCORE, "forget", "data suspects", "update"), metavar="N", parameter=True),
     Setting("memory", memory, "Memory to use at most.", "Computing", Unset("half of what is free"),

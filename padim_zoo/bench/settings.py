@@ -18,6 +18,7 @@ from padim_zoo.bench.readers import (
     cluster,
     colormap,
     corruptions,
+    device,
     map_score,
     memory,
     names,
@@ -216,7 +217,7 @@ _ROWS = (
             "Threshold", Unset(DECIDES[0]), defaults={"calibrate": Unset("as of MODEL")}, commands=("calibrate", "fit"),
             metavar="LEVEL"),
 
-    Setting("device", text, "Device to compute on: auto, cpu or cuda.", "Computing", PaDiMConfig.device,
+    Setting("device", device, "Device to compute on: auto, cpu or cuda.", "Computing", PaDiMConfig.device,
             commands=(*_SCORE, "finetune", "forget", "data suspects", "update"), parameter=True),
     Setting("precision", one_of(*PRECISIONS, AUTO_PRECISION),
             "Precision of the backbone: float32, bfloat16 or auto.", "Computing", PaDiMConfig.precision,

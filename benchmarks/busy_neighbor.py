@@ -19,6 +19,7 @@ import time
 from pathlib import Path
 
 import numpy as np
+from script_options import LEAST_SIDE, Parser, above, whole
 
 from padim_zoo.core.cpu import processor_name, usable_processors
 from padim_zoo.core.errors import InputError
@@ -32,12 +33,12 @@ NEIGHBOR = [sys.executable, "-S", "-c", "while True: pass"]
 
 def main() -> None:
     """Fit one model, time it in processes of their own, judge."""
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser = Parser(description=__doc__.splitlines()[0])
     parser.add_argument("--backbone", default="builtin")
     parser.add_argument("--weights", default="default")
     parser.add_argument("--runtimes", default="torch,onnx")
-    parser.add_argument("--size", type=int, default=256)
-    parser.add_argument("--seconds", type=float, default=5.0, help="for each row")
+    parser.add_argument("--size", type=whole(LEAST_SIDE), default=256)
+    parser.add_argument("--seconds", type=above(0), default=5.0, help="for each row")
     parser.add_argument("--model", type=Path, help=argparse.SUPPRESS)
     parser.add_argument("--images", type=Path, help=argparse.SUPPRESS)
     arguments = parser.parse_args()

@@ -5,7 +5,6 @@ python benchmarks/caches.py [--images 64] [--side 1024] [--backbones builtin,res
 
 from __future__ import annotations
 
-import argparse
 import tempfile
 import time
 from collections.abc import Callable
@@ -16,6 +15,7 @@ from pathlib import Path
 import numpy as np
 import torch
 from PIL import Image
+from script_options import LEAST_SIDE, Parser, whole
 
 from padim_zoo import PaDiM
 from padim_zoo.bench.extraction import extract
@@ -116,9 +116,9 @@ def reading(paths: list[Path], folder: Path) -> None:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--images", type=int, default=64)
-    parser.add_argument("--side", type=int, default=1024)
+    parser = Parser(description=__doc__.splitlines()[0])
+    parser.add_argument("--images", type=whole(3), default=64)
+    parser.add_argument("--side", type=whole(LEAST_SIDE), default=1024)
     parser.add_argument("--backbones", default="builtin,resnet18,timm/mobileone_s0")
     arguments = parser.parse_args()
     with tempfile.TemporaryDirectory() as name:

@@ -23,6 +23,8 @@ import time
 from collections import Counter
 from pathlib import Path
 
+from script_options import Parser, above, whole
+
 from padim_zoo import registry
 from padim_zoo.bench.plan import Plan, groups, make_plan
 from padim_zoo.bench.schedule import execute, find_missing
@@ -88,11 +90,11 @@ def run_command(command: list[str], log: Path) -> None:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description="Kill parts of a cluster at random, and see what is lost.")
-    parser.add_argument("--kills", type=int, default=50)
-    parser.add_argument("--minutes", type=float, default=60, help="of killing, at most")
-    parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument("--categories", type=int, default=80, help="of eight runs each")
+    parser = Parser(description="Kill parts of a cluster at random, and see what is lost.")
+    parser.add_argument("--kills", type=whole(), default=50)
+    parser.add_argument("--minutes", type=above(0), default=60, help="of killing, at most")
+    parser.add_argument("--seed", type=whole(0), default=0)
+    parser.add_argument("--categories", type=whole(), default=80, help="of eight runs each")
     asked = parser.parse_args()
     with tempfile.TemporaryDirectory() as name:
         sys.exit(run(asked, Path(name)))

@@ -9,7 +9,6 @@ takes a tenth of a megabyte each in the command: give more.
 
 from __future__ import annotations
 
-import argparse
 import subprocess
 import sys
 import tempfile
@@ -18,6 +17,7 @@ from pathlib import Path
 import numpy as np
 import psutil
 from PIL import Image
+from script_options import Parser, whole
 
 FIT = "from padim_zoo.cli.main import main; main()"
 OPTIONS = ["--resize", "64x64", "--n-components", "2", "--estimator", "ledoit-wolf", "--no-cache", "--cluster", "local"]
@@ -58,9 +58,11 @@ def peaks_of_fit(folder: Path, model: Path) -> tuple[int, int]:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description="Memory of a fit on a cluster, for more and more images.")
-    parser.add_argument("--images", type=int, nargs="+", default=[4000, 6000, 8000])
-    counts = sorted(parser.parse_args().images)
+    parser = Parser(description="Memory of a fit on a cluster, for more and more images.")
+    parser.add_argument("--images", type=whole(), nargs="+", default=[4000, 6000, 8000])
+    counts = sorted(set(parser.parse_args().images))
+    if len(counts) < 2:
+        parser.error("--images has one number: expected several, of which a line is made")
     with tempfile.TemporaryDirectory() as name:
         folder, written, peaks = Path(name) / "images", 0, []
         for count in counts:

@@ -5,10 +5,10 @@ python benchmarks/coreset.py [--images 100] [--patches 784] [--share 0.1] [--ste
 
 from __future__ import annotations
 
-import argparse
 import time
 
 import torch
+from script_options import Parser, above, whole
 
 from padim_zoo.core.nearest_neighbors import nearest_neighbors
 from padim_zoo.detectors.coreset import greedy_k_center
@@ -25,11 +25,13 @@ def literal(points: torch.Tensor, count: int, first: int) -> torch.Tensor:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--images", type=int, default=100)
-    parser.add_argument("--patches", type=int, default=784)
-    parser.add_argument("--share", type=float, default=0.1)
-    parser.add_argument("--steps", type=int, default=300, help="of the literal choice; all of its steps cost the same")
+    parser = Parser(description=__doc__.splitlines()[0])
+    parser.add_argument("--images", type=whole(), default=100)
+    parser.add_argument("--patches", type=whole(), default=784)
+    parser.add_argument("--share", type=above(0, 1), default=0.1)
+    parser.add_argument(
+        "--steps", type=whole(), default=300, help="of the literal choice; all of its steps cost the same"
+    )
     arguments = parser.parse_args()
 
     generator = torch.Generator().manual_seed(0)

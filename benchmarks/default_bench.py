@@ -18,6 +18,8 @@ import tempfile
 import time
 from pathlib import Path
 
+from script_options import Parser, above, whole
+
 CODE = "from padim_zoo.cli.main import main; main()"
 
 
@@ -35,16 +37,16 @@ def seconds_of(checkout: Path, options: list[str]) -> tuple[float, float]:
 
 def main() -> int:
     """Measure and print."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = Parser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--other", type=Path, required=True, metavar="FOLDER")
-    parser.add_argument("--rounds", type=int, default=1, metavar="N")
-    parser.add_argument("--limit", type=float, default=1.0, metavar="RATIO")
+    parser.add_argument("--rounds", type=whole(), default=1, metavar="N")
+    parser.add_argument("--limit", type=above(0), default=1.0, metavar="RATIO")
     parser.add_argument("options", nargs="*", metavar="OPTION")
     asked = parser.parse_args()
     checkouts = {"other": asked.other.resolve(), "this": Path(__file__).resolve().parents[1]}
     least = dict.fromkeys(checkouts, (float("inf"), float("inf")))
-    if asked.rounds < 1 or not (Path(asked.other) / "padim_zoo").is_dir():
-        parser.error("expected at least one round, and --other with a checkout of padim-zoo")
+    if not (Path(asked.other) / "padim_zoo").is_dir():
+        parser.error(f"--other is {asked.other}: expected a checkout of padim-zoo")
     for _ in range(asked.rounds):
         for name, checkout in checkouts.items():
             wall, processor = seconds_of(checkout, asked.options)

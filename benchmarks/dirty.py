@@ -22,6 +22,7 @@ from typing import Any
 
 import click
 import numpy as np
+from script_options import LEAST_SIDE
 
 from padim_zoo import PaDiM
 from padim_zoo.cli.table import show_table
@@ -171,8 +172,8 @@ def mean_of(draws: list[dict[str, float]]) -> dict[str, float]:
 @click.option("--weights", help="Weights of a resnet18 for them.")
 @click.option("--estimators", default="full,diagonal", show_default=True)
 @click.option("--shares", default="0,0.01,0.05,0.1,0.2", show_default=True, help="Shares of defects.")
-@click.option("--draws", default=5, show_default=True)
-@click.option("--size", type=int, help="Side of the images in pixels.")
+@click.option("--draws", type=click.IntRange(1), default=5, show_default=True)
+@click.option("--size", type=click.IntRange(LEAST_SIDE), help="Side of the images in pixels.")
 @click.option("--only", default="", help="Categories whose names hold this text.")
 def main(
     data: Path | None, weights: str | None, estimators: str, shares: str, draws: int, size: int | None, only: str

@@ -15,6 +15,7 @@ import numpy as np
 import torch
 from PIL import Image
 from scipy.ndimage import gaussian_filter
+from script_options import LEAST_SIDE, Parser, above, whole
 
 from padim_zoo.detectors.contours import in_fine_gray
 from padim_zoo.detectors.registration import register
@@ -152,26 +153,22 @@ def errors(found: torch.Tensor, truth: np.ndarray) -> tuple[int, torch.Tensor, t
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser = Parser(description=__doc__.splitlines()[0])
     commands = parser.add_subparsers(required=True)
     writing = commands.add_parser("write", help="images and masks of screws, in the layout of MVTec AD")
     writing.add_argument("target", type=Path)
-    writing.add_argument("--light", type=float, default=1, help="strength of the lamp (1)")
-    writing.add_argument("--side", type=int, default=512, help="pixels along a side (512)")
-    writing.add_argument("--train", type=int, default=160, help="normal images (160)")
-    writing.add_argument("--good", type=int, default=40, help="normal test images (40)")
-    writing.add_argument("--defects", type=int, default=15, help="images of each kind of defect (15)")
-    writing.add_argument("--seed", type=int, default=0)
+    writing.add_argument("--light", type=above(0), default=1, help="strength of the lamp (1)")
+    writing.add_argument("--side", type=whole(LEAST_SIDE), default=512, help="pixels along a side (512)")
+    writing.add_argument("--train", type=whole(), default=160, help="normal images (160)")
+    writing.add_argument("--good", type=whole(), default=40, help="normal test images (40)")
+    writing.add_argument("--defects", type=whole(), default=15, help="images of each kind of defect (15)")
+    writing.add_argument("--seed", type=whole(0), default=0)
     writing.set_defaults(run=write)
     posing = commands.add_parser("poses", help="a table of errors of poses")
-    posing.add_argument("--images", type=int, default=40, help="normal images of a fit (40)")
-    posing.add_argument("--seeds", type=int, default=2, help="draws of each part (2)")
+    posing.add_argument("--images", type=whole(10), default=40, help="normal images of a fit (40)")
+    posing.add_argument("--seeds", type=whole(), default=2, help="draws of each part (2)")
     posing.set_defaults(run=print_poses)
     arguments = parser.parse_args()
-    least = {"side": 32, "train": 1, "good": 1, "defects": 1, "images": 10, "seeds": 1}
-    for name in vars(arguments).keys() & least.keys():
-        if getattr(arguments, name) < least[name]:
-            parser.error(f"--{name} is {getattr(arguments, name)}: expected {least[name]} at least")
     if "target" in arguments and arguments.target.exists():
         parser.error(f"{arguments.target} is there already: name another folder")
     if "light" in arguments and not 0 <= arguments.light <= 10:  # nor is NaN

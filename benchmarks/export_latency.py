@@ -21,6 +21,7 @@ import padim_zoo  # before torch, as users do: it sets how long threads of torch
 # isort: split
 import numpy as np
 import torch
+from script_options import Parser, above, several, whole
 
 from padim_zoo.core.errors import InputError
 from padim_zoo.data.image import read_image
@@ -33,20 +34,20 @@ from padim_zoo.export.suffixes import SUFFIXES
 
 def main() -> None:
     """Fit on synthetic images, export, time."""
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser = Parser(description=__doc__.splitlines()[0])
     parser.add_argument("--backbone", default="builtin")
     parser.add_argument("--weights", default="default")
-    parser.add_argument("--n-components", type=int)
+    parser.add_argument("--n-components", type=whole())
     parser.add_argument("--estimator", default="full")
     parser.add_argument("--resize", type=parse_size, default=256)
     parser.add_argument("--crop", type=parse_size, default=224)
-    parser.add_argument("--train", type=int, default=150)
-    parser.add_argument("--batch-sizes", default="1,32")
-    parser.add_argument("--seconds", type=float, default=2.0, help="per runtime and batch size")
+    parser.add_argument("--train", type=whole(), default=150)
+    parser.add_argument("--batch-sizes", type=several(whole()), default="1,32")
+    parser.add_argument("--seconds", type=above(0), default=2.0, help="per runtime and batch size")
     arguments = parser.parse_args()
     with tempfile.TemporaryDirectory() as folder:
         runs, images = prepare(arguments, Path(folder))
-        for size in map(int, arguments.batch_sizes.split(",")):
+        for size in arguments.batch_sizes:
             show(size, take_turns(runs, np.repeat(images, -(-size // len(images)), 0)[:size], arguments.seconds))
 
 

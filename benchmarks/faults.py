@@ -5,7 +5,6 @@ python benchmarks/faults.py [--seed 1] [--minutes 8] [--cases 1000] [--only KIND
 
 from __future__ import annotations
 
-import argparse
 import errno
 import importlib
 import itertools
@@ -25,6 +24,8 @@ from pathlib import Path
 from typing import NoReturn
 
 sys.path.insert(0, str(Path(__file__).parent.parent))
+
+from script_options import Parser, above, whole
 
 from padim_zoo.core.atomic_write import write_text_whole
 from tests.faults import disk
@@ -255,10 +256,10 @@ def _same(outcome: Outcome, usual: Outcome) -> bool:
 
 def main() -> None:
     """Print the table."""
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--seed", type=int, default=1)
-    parser.add_argument("--cases", type=int, default=4000)
-    parser.add_argument("--minutes", type=float, default=8.0)
+    parser = Parser(description=__doc__)
+    parser.add_argument("--seed", type=whole(0), default=1)
+    parser.add_argument("--cases", type=whole(), default=4000)
+    parser.add_argument("--minutes", type=above(0), default=8.0)
     parser.add_argument("--only", default="", help="kinds that begin so")
     parser.add_argument("--in-turn", action="store_true", help="only calls that write, each failing in turn")
     arguments = parser.parse_args()

@@ -20,6 +20,7 @@ import padim_zoo  # before torch, as users do
 
 # isort: split
 import torch
+from script_options import LEAST_SIDE, Parser, whole
 
 from padim_zoo.core.cpu import processor_name
 from padim_zoo.core.errors import InputError
@@ -33,17 +34,15 @@ LIMIT = 1.1
 
 def main() -> None:
     """Draw images, time what a fit is made of, judge."""
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser = Parser(description=__doc__.splitlines()[0])
     parser.add_argument("--backbone", default="builtin")
     parser.add_argument("--weights", default="default")
     parser.add_argument("--runtime", default="torch")
     parser.add_argument("--precision", default="float32")
-    parser.add_argument("--size", type=int, default=224)
-    parser.add_argument("--images", type=int, default=200)
-    parser.add_argument("--rounds", type=int, default=5)
+    parser.add_argument("--size", type=whole(LEAST_SIDE), default=224)
+    parser.add_argument("--images", type=whole(), default=200)
+    parser.add_argument("--rounds", type=whole(), default=5)
     arguments = parser.parse_args()
-    if arguments.rounds < 1:
-        parser.error(f"--rounds is {arguments.rounds}: expected at least 1")
     with tempfile.TemporaryDirectory() as folder:
         try:
             times = measure(Path(folder), arguments)

@@ -18,6 +18,7 @@ from collections.abc import Iterator
 import click
 import numpy as np
 import psutil
+from script_options import LEAST_SIDE
 
 POOL = 64
 
@@ -67,10 +68,18 @@ def _weights(backbone: str) -> str:
 
 @click.command()
 @click.option("--images", "numbers", default="500,20000", show_default=True, help="Numbers of images, comma-separated.")
-@click.option("--size", default=256, show_default=True, help="Height and width in pixels.")
-@click.option("--memory", default=1e9, show_default=True, help="Bytes that a fit may take beside the backbone.")
+@click.option(
+    "--size", type=click.IntRange(LEAST_SIDE), default=256, show_default=True, help="Height and width in pixels."
+)
+@click.option(
+    "--memory",
+    type=click.FloatRange(1, 1e15),
+    default=1e9,
+    show_default=True,
+    help="Bytes that a fit may take beside the backbone.",
+)
 @click.option("--backbone", default="builtin", show_default=True)
-@click.option("--n-components", type=int)
+@click.option("--n-components", type=click.IntRange(1))
 @click.option("--threshold", is_flag=True, help="Make a threshold too, from five folds.")
 @click.option("--here", is_flag=True, hidden=True)
 def main(

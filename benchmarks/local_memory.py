@@ -5,11 +5,11 @@ python benchmarks/local_memory.py [--images 50] [--grid 32] [--channels 384] [--
 
 from __future__ import annotations
 
-import argparse
 import time
 from collections.abc import Callable
 
 import torch
+from script_options import Parser, above, whole
 
 from padim_zoo.detectors.memory_bank import MemoryBank, Neighborhoods
 from padim_zoo.detectors.subspace import NormalSubspace
@@ -27,13 +27,13 @@ def seconds(score: Callable[[torch.Tensor], object], layer: torch.Tensor, repeat
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--images", type=int, default=50)
-    parser.add_argument("--grid", type=int, default=32)
-    parser.add_argument("--channels", type=int, default=384)
-    parser.add_argument("--share", type=float, default=0.1, help="of the patches that the bank holds")
-    parser.add_argument("--batch", type=int, default=1)
-    parser.add_argument("--repeats", type=int, default=5)
+    parser = Parser(description=__doc__.splitlines()[0])
+    parser.add_argument("--images", type=whole(), default=50)
+    parser.add_argument("--grid", type=whole(), default=32)
+    parser.add_argument("--channels", type=whole(), default=384)
+    parser.add_argument("--share", type=above(0, 1), default=0.1, help="of the patches that the bank holds")
+    parser.add_argument("--batch", type=whole(), default=1)
+    parser.add_argument("--repeats", type=whole(), default=5)
     arguments = parser.parse_args()
 
     generator = torch.Generator().manual_seed(0)
@@ -42,17 +42,17 @@ def main() -> None:
     positions = torch.arange(grid[0] * grid[1])[:, None].expand(-1, of_each).flatten()
     patches = torch.randn(len(positions), D, generator=generator)
     layer = torch.randn(grid[0] * grid[1], arguments.batch, D, generator=generator)
-    whole = seconds(MemoryBank(patches).nearest, layer, arguments.repeats)
+    of_all = seconds(MemoryBank(patches).nearest, layer, arguments.repeats)
     print(f"{len(patches)} patches of {D} dimensions, {arguments.batch} images, processor time")
-    print(f"all positions {1e3 * whole:.1f} ms")
+    print(f"all positions {1e3 * of_all:.1f} ms")
     for radius in sorted({0, 1, 2, 3, 5, arguments.grid // 4}):
         bank = MemoryBank(patches, Neighborhoods(positions, grid, radius))
         local = seconds(bank.nearest, layer, arguments.repeats)
-        print(f"radius {radius}: {1e3 * local:.1f} ms, ratio {local / whole:.2f}")
+        print(f"radius {radius}: {1e3 * local:.1f} ms, ratio {local / of_all:.2f}")
     # A third of the directions takes the most work.
     subspace = NormalSubspace(torch.zeros(D), torch.eye(D)[:, : D // 3].contiguous(), outside=False)
     projected = seconds(subspace.distances, layer, arguments.repeats)
-    print(f"subspace, at most: {1e3 * projected:.1f} ms, ratio {projected / whole:.3f}")
+    print(f"subspace, at most: {1e3 * projected:.1f} ms, ratio {projected / of_all:.3f}")
 
 
 if __name__ == "__main__":

@@ -18,6 +18,7 @@ from pathlib import Path
 
 import click
 import numpy as np
+from script_options import LEAST_SIDE
 
 from padim_zoo import registry
 from padim_zoo.cli.table import show_table
@@ -151,11 +152,17 @@ def categories(root: Path) -> Iterator[Category]:
 @click.command(help=__doc__)
 @click.option("--data", type=click.Path(path_type=Path, exists=True, file_okay=False), required=True)
 @click.option("--detector", default="padim", show_default=True)
-@click.option("--splits", default=20, show_default=True)
-@click.option("--share", default=0.75, show_default=True, help="Of the normal images, to fit on.")
-@click.option("--most", default=0, help="Normal images to take, at most; 0 for all.")
-@click.option("--resize", default=128, show_default=True)
-@click.option("--seed", default=0, show_default=True)
+@click.option("--splits", type=click.IntRange(1), default=20, show_default=True)
+@click.option(
+    "--share",
+    type=click.FloatRange(0, 1, min_open=True, max_open=True),
+    default=0.75,
+    show_default=True,
+    help="Of the normal images, to fit on.",
+)
+@click.option("--most", type=click.IntRange(0), default=0, help="Normal images to take, at most; 0 for all.")
+@click.option("--resize", type=click.IntRange(LEAST_SIDE), default=128, show_default=True)
+@click.option("--seed", type=click.IntRange(0), default=0, show_default=True)
 def main(data: Path, detector: str, splits: int, share: float, most: int, resize: int, seed: int) -> None:
     """Print the table."""
     promises = [Promise(rate, area) for rate in (0.05, 0.1) for area in (None, 16, 64)]

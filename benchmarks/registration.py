@@ -5,13 +5,13 @@ python benchmarks/registration.py [--size 256] [--photo 512] [--images 20] [--re
 
 from __future__ import annotations
 
-import argparse
 import math
 import time
 from functools import partial
 
 import numpy as np
 import torch
+from script_options import LEAST_SIDE, Parser, whole
 
 from padim_zoo import PaDiM
 
@@ -41,11 +41,13 @@ def milliseconds(detector: PaDiM, images: np.ndarray) -> float:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--size", type=int, default=256)
-    parser.add_argument("--photo", type=int, default=512, help="side of the images before their resize (512)")
-    parser.add_argument("--images", type=int, default=20)
-    parser.add_argument("--repeats", type=int, default=3)
+    parser = Parser(description=__doc__.splitlines()[0])
+    parser.add_argument("--size", type=whole(LEAST_SIDE), default=256)
+    parser.add_argument(
+        "--photo", type=whole(LEAST_SIDE), default=512, help="side of the images before their resize (512)"
+    )
+    parser.add_argument("--images", type=whole(10), default=20)
+    parser.add_argument("--repeats", type=whole(), default=3)
     arguments = parser.parse_args()
     torch.set_num_threads(1)
     images = turned_parts(arguments.images, arguments.photo)

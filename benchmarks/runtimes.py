@@ -10,7 +10,6 @@ with 1 where a ratio is over its limit.
 
 from __future__ import annotations
 
-import argparse
 import copy
 import itertools
 import os
@@ -26,6 +25,7 @@ import padim_zoo  # before torch, as users do: it sets how long threads of torch
 # isort: split
 import numpy as np
 import torch
+from script_options import LEAST_SIDE, Parser, above, by_name, several, whole
 
 from padim_zoo.backbones.backbone import Backbone
 from padim_zoo.backbones.conversion import in_runtime
@@ -57,17 +57,16 @@ class Times(NamedTuple):
 
 def main() -> None:
     """Fit, export, time, judge."""
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser = Parser(description=__doc__.splitlines()[0])
     parser.add_argument("--backbones", default="builtin,resnet18")
-    parser.add_argument("--weights", action="append", default=[], metavar="BACKBONE=FILE")
-    parser.add_argument("--batch-sizes", default="1,32")
-    parser.add_argument("--size", type=int, default=224)
-    parser.add_argument("--train", type=int, default=60)
-    parser.add_argument("--seconds", type=float, default=2.0, help="for each runtime and batch size")
+    parser.add_argument("--weights", type=by_name, action="append", default=[], metavar="BACKBONE=FILE")
+    parser.add_argument("--batch-sizes", type=several(whole()), default="1,32")
+    parser.add_argument("--size", type=whole(LEAST_SIDE), default=224)
+    parser.add_argument("--train", type=whole(), default=60)
+    parser.add_argument("--seconds", type=above(0), default=2.0, help="for each runtime and batch size")
     arguments = parser.parse_args()
-    weights = dict(text.split("=", 1) for text in arguments.weights)
+    weights = dict(arguments.weights)
     precisions = ["float32", "bfloat16"] if has_fast_bfloat16(torch.device("cpu")) else ["float32"]
-    sizes = [int(size) for size in arguments.batch_sizes.split(",")]
     print(f"{processor_name()}, {torch.get_num_threads()} threads, torch {torch.__version__}")
     found: dict[tuple[str, str, int, str], Times] = {}
     problems: list[str] = []
@@ -77,7 +76,7 @@ def main() -> None:
         generate(Path(folder), categories=["fabric"], train=arguments.train, good=2, defects_per_kind=1, size=size)
         for backbone, precision in itertools.product(arguments.backbones.split(","), precisions):
             fitted, runs, images = prepare(Path(folder), backbone, weights.get(backbone, "default"), precision, size)
-            for batch in sizes:
+            for batch in arguments.batch_sizes:
                 some = np.repeat(images, -(-batch // len(images)), 0)[:batch]
                 rows = take_turns({**runs, **by_auto(fitted, batch)}, some, arguments.seconds)
                 problems += show(f"{backbone}, {precision}, batch {batch}", rows)

@@ -10,7 +10,6 @@ others take a minute each where nothing else runs.
 
 from __future__ import annotations
 
-import argparse
 import heapq
 import json
 import tempfile
@@ -23,6 +22,7 @@ from typing import Any, NamedTuple
 
 import psutil
 import torch
+from script_options import Parser, whole
 
 from padim_zoo import registry
 from padim_zoo.bench.build import create_detector
@@ -223,10 +223,11 @@ def _images(folder: Path) -> Path:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description="What a cluster costs.")
-    parser.add_argument("--tasks", type=int, default=10_000)
-    parser.add_argument("--pairs", type=int, default=3)
-    parser.add_argument("--parts", nargs="+", default=["overhead", "efficiency", "simulation"])
+    parser = Parser(description="What a cluster costs.")
+    parser.add_argument("--tasks", type=whole(), default=10_000)
+    parser.add_argument("--pairs", type=whole(), default=3)
+    parts = ["overhead", "efficiency", "simulation"]
+    parser.add_argument("--parts", nargs="+", choices=parts, default=parts)
     asked = parser.parse_args()
     with tempfile.TemporaryDirectory() as name:
         if "overhead" in asked.parts:

@@ -13,6 +13,7 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 from scipy.ndimage import map_coordinates
+from script_options import LEAST_SIDE, Parser, whole, within
 
 from padim_zoo.core.errors import InputError
 from padim_zoo.data.image import read_image
@@ -43,15 +44,19 @@ def mask_of(image: Path, source: Path) -> Path:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser = Parser(description=__doc__.splitlines()[0])
     parser.add_argument("source", type=Path)
     parser.add_argument("target", type=Path)
-    parser.add_argument("--degrees", type=float, default=180, help="turned by up to so many, either way (180)")
-    parser.add_argument("--shift", type=float, default=0.04, help="shifted by up to this share of the side (0.04)")
-    parser.add_argument("--side", type=int, help="of the square that is cut out, in pixels; the shorter one of a photo")
-    parser.add_argument("--train", type=int, default=100, help="normal images, evenly drawn (100)")
-    parser.add_argument("--test", type=int, default=80, help="images of each kind, evenly drawn (80)")
-    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--degrees", type=within(0, 180), default=180, help="turned by up to so many, either way (180)")
+    parser.add_argument(
+        "--shift", type=within(0, 0.5), default=0.04, help="shifted by up to this share of the side (0.04)"
+    )
+    parser.add_argument(
+        "--side", type=whole(LEAST_SIDE), help="of the square that is cut out, in pixels; the shorter one of a photo"
+    )
+    parser.add_argument("--train", type=whole(), default=100, help="normal images, evenly drawn (100)")
+    parser.add_argument("--test", type=whole(), default=80, help="images of each kind, evenly drawn (80)")
+    parser.add_argument("--seed", type=whole(0), default=0)
     arguments = parser.parse_args()
     missing = [part for part in ("train/good", "test") if not (arguments.source / part).is_dir()]
     if missing:

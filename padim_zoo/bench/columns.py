@@ -11,6 +11,7 @@ import pandas as pd
 from padim_zoo.bench.bars import Axis, cost_axis, metric_axis
 from padim_zoo.bench.costs import COSTS, MAIN_COSTS
 from padim_zoo.bench.leaderboard import (
+    CAME_OUT,
     CONFIGURED,
     HASHES,
     MODEL,
@@ -66,9 +67,8 @@ def telling_columns(rows: Rows) -> list[str]:
     """The columns that it takes to tell the rows of a board apart."""
     telling = tell_apart(rows, _TELLING)
     # What auto came to is shown wherever it differs, though it tells no rows apart that were not apart already.
-    if "precision" not in telling and len({row["precision"] for row in rows if row["precision"] is not None}) > 1:
-        telling.append("precision")
-    return telling
+    differing = [name for name in CAME_OUT if len({row[name] for row in rows if row[name] is not None}) > 1]
+    return [*telling, *(name for name in differing if name not in telling)]
 
 
 def heading(name: str) -> str:

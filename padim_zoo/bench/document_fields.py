@@ -79,7 +79,7 @@ _DOCUMENT: dict[str, Check] = {
     "timings": _is_numbers,
     "notes": list_of(is_text),
     "arrays": map_of(is_text),
-    **dict.fromkeys(("created", "weights", "precision"), none_or(is_text)),
+    **dict.fromkeys(("created", "weights", "precision", "runtime"), none_or(is_text)),
     **dict.fromkeys(("drawn", "runtimes"), list_of(is_text)),
     **dict.fromkeys(("n_train", "n_test", "cached_images", "asked_resize"), none_or(is_count)),
     **dict.fromkeys(("interval", "threshold"), _is_numbers),

@@ -109,6 +109,8 @@ def better_values() -> dict[str, Literal["high", "low"]]:
     return {column.name: column.better for column in columns() if column.better}
 
 
+CAME_OUT = ("precision", "runtime")
+"""What ``auto`` may have come to otherwise elsewhere: shown wherever it differs, and averaged over."""
 _KEYS = (*CONFIGURED, "precision_asked", "ensemble", *HASHES, "results_version")
 """The columns that tell runs apart."""
 
@@ -117,7 +119,7 @@ DEFINING = tuple(dict.fromkeys(metric.defined_by for metric in METRICS.values() 
 _SPLIT_ALWAYS = ("dataset", "ensemble", *DEFINING)
 """No average is taken over these: it would mean nothing."""
 
-CONFIGURATION = tuple(name for name in _KEYS if name not in ("category", "seed", "data", "precision"))
+CONFIGURATION = tuple(name for name in _KEYS if name not in ("category", "seed", "data", *CAME_OUT))
 """What the runs of a mean row share; of the precision, what was asked for."""
 
 
@@ -200,6 +202,7 @@ class _Entry:
             "weights": document.get("weights"),
             "precision": computed_precision(document),
             "precision_asked": config.get("precision"),
+            "runtime": document.get("runtime"),
             "plugins": ", ".join(config.get("plugins") or ()) or None,
         }
         for row in SETTINGS.values():
@@ -326,6 +329,7 @@ def _mean_row(entries: Sequence[_Entry], wanted: set[str]) -> dict[str, Any]:
                 *notes,
                 *_undefined_notes(done),
                 *_precision_note(done),
+                *_runtime_note(done),
                 *_processor_note(done),
                 *_one_draw_notes(done),
                 *_left_out_note(entries),
@@ -382,8 +386,17 @@ def _undefined_notes(entries: Sequence[_Entry]) -> list[str]:
 def _precision_note(entries: Sequence[_Entry]) -> list[str]:
     """What ``"auto"`` came to, if that was not the same on all machines or for all networks."""
     counts = Counter(entry.keys["precision"] for entry in entries if entry.keys["precision_asked"] == "auto")
-    shares = [f"{precision} in {number_of(count, 'run')}" for precision, count in sorted(counts.items())]
-    return [f"precision auto was {' and '.join(shares)}"] if len(counts) > 1 else []
+    return [f"precision auto was {_shares_of(counts)}"] if len(counts) > 1 else []
+
+
+def _runtime_note(entries: Sequence[_Entry]) -> list[str]:
+    """What ran the backbones, if that was not the same in all runs."""
+    counts = Counter(entry.keys["runtime"] for entry in entries if entry.keys["runtime"] is not None)
+    return [f"the runtime was {_shares_of(counts)}"] if len(counts) > 1 else []
+
+
+def _shares_of(counts: Counter[str]) -> str:
+    return " and ".join(f"{name} in {number_of(count, 'run')}" for name, count in sorted(counts.items()))
 
 
 def _processors(entries: Sequence[_Entry]) -> Counter[str]:

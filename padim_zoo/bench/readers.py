@@ -123,6 +123,35 @@ def at_least(least: int, otherwise: str = "") -> Reader:
     return partial(integer, least=least, otherwise=otherwise)
 
 
+DEVICES = [
+    "cpu",
+    "cuda",
+    "fpga",
+    "hip",
+    "hpu",
+    "ipu",
+    "lazy",
+    "maia",
+    "mps",
+    "mtia",
+    "privateuseone",
+    "ve",
+    "vulkan",
+    "xla",
+    "xpu",
+]
+"""The kinds of devices of torch that can hold a tensor; which of them are there, torch says."""
+
+
+def device(name: str, value: Any) -> str:
+    """A device as torch calls it, or ``auto``."""
+    kind, colon, number = text(name, value).partition(":")
+    numbered = number.isdecimal() if colon else True
+    if value != "auto" and not (kind in DEVICES and numbered):
+        raise InputError(f"{name} is {value!r}: expected auto, cpu or cuda")
+    return str(value)
+
+
 def bands(name: str, value: Any) -> str | int:
     """``auto``, or a number of bands."""
     return "auto" if value == "auto" else integer(name, value, least=1, otherwise=" or auto")

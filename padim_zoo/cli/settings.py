@@ -10,6 +10,7 @@ import click
 from click.core import ParameterSource
 from click.shell_completion import CompletionItem
 
+from padim_zoo.backbones.stages import check_layers
 from padim_zoo.bench.readers import PROTOCOL
 from padim_zoo.bench.setting import Setting, Unset
 from padim_zoo.bench.settings import SETTINGS, settings_of
@@ -210,6 +211,25 @@ def _refuse_unknown_names(ctx: click.Context) -> None:
         if registry is not None and value is not None:
             for spec in (value,) if isinstance(value, str) else value:
                 registry.refuse_unknown(str(spec))
+                if registry.kind == "detector":
+                    _refuse_numbers_in(str(spec))
+    catalog = REGISTRIES["backbones"].catalog()
+    layers = ctx.params.get("layers")
+    if catalog is not None and layers is not None and ctx.command.name != "bench":
+        name = str(ctx.params.get("backbone"))
+        record = catalog.records.get(name)
+        if record is not None and record["stages"] is None:  # of others a listing does not tell all layers
+            check_layers(name, layers, record["layers"])
+
+
+def _refuse_numbers_in(spec: str) -> None:
+    """Refuse numbers in the spec of a detector that the setting of the same name refuses."""
+    from padim_zoo.registry import parse_spec
+
+    rows = {row.one: row for row in SETTINGS.values() if row.parameter and row.form != "by backbone"}
+    for parameter, value in parse_spec(spec)[2].items():
+        if parameter in rows and isinstance(value, (int, float)) and not isinstance(value, bool):
+            rows[parameter].parse(str(value), "fit", parameter)
 
 
 def _load_plugins(paths: tuple[Path, ...]) -> None:

@@ -231,6 +231,24 @@ def test_what_auto_came_to_is_shown_and_does_not_part_a_mean():
     assert leaderboard([failed])["precision"][0] == "float32"  # documents of older versions say what was computed
 
 
+def test_what_ran_the_backbone_is_shown_where_it_differs_and_does_not_part_a_mean():
+    here, there, old = run("bottle"), run("hazelnut"), run("cable")
+    here["runtime"], there["runtime"] = "torch", "openvino"
+    board = leaderboard([here, there, old])
+    assert board["runtime"].tolist() == ["torch", None, "openvino", None]
+    assert board.iloc[-1]["notes"] == "the runtime was openvino in 1 run and torch in 1 run"
+    heading, *rows = text_of(board, width=300).splitlines()
+    assert "runtime" not in heading
+    assert "openvino" in "".join(rows)
+    there["runtime"] = "torch"
+    board = leaderboard([here, there])
+    assert board["runtime"].tolist() == ["torch"] * 3
+    assert board.iloc[-1]["notes"] is None
+    heading, *rows = text_of(board, width=300).splitlines()
+    assert "runtime torch" in heading
+    assert "torch" not in "".join(rows)
+
+
 def test_sorting_knows_which_way_is_better():
     documents = [run(c, folds=(v,)) for c, v in [("a", 0.2), ("b", 0.9), ("c", 0.5)]]
     documents += [run("d", failed=True)]

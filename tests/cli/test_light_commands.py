@@ -10,10 +10,14 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
 from made_up_documents import document
 from PIL import Image
 
+from padim_zoo import InputError, registry
+from padim_zoo.bench.readers import DEVICES
 from padim_zoo.bench.store import RunStore
+from padim_zoo.registry.catalog import read_catalog
 
 HEAVY = {"torch", "torchvision", "timm", "sklearn", "onnx", "onnxruntime", "openvino"}
 TELL = """
@@ -104,6 +108,14 @@ def test_comparing_stores_imports_no_torch(tmp_path: Path) -> None:
         ("detector", "mahalanobis-ad(sigma=1)"),
         ("estimator", "shrinkage(nope=1)"),
         ("precision", "float61"),
+        ("device", "tpu"),
+        ("device", "cuda:x"),
+        ("layers", "stage1,nope"),
+        ("layers", "stage1,stage1"),
+        ("detector", "padim(n_components=-1)"),
+        ("detector", "padim(sigma=-1)"),
+        ("detector", "patchcore(seed=-1)"),
+        ("detector", "padim(trim_patches=0.5)"),
         ("fpr", "2"),
         ("fpr", "0.001"),
         ("roi", "nope"),
@@ -115,6 +127,32 @@ def test_a_refused_option_imports_no_torch(tmp_path: Path, option: str, value: s
     assert told["code"] == 2
     assert not HEAVY & set(told["modules"])
     assert value in told["stderr"] or option in told["stderr"]
+
+
+def test_all_devices_of_torch_are_taken() -> None:
+    with pytest.raises(RuntimeError, match="Expected one of") as refused:
+        torch.device("nope")
+    of_torch = str(refused.value).partition("Expected one of ")[2].partition(" device type")[0].split(", ")
+    without_tensors = {"mkldnn", "opengl", "opencl", "ideep", "meta"}
+    assert "cuda" in of_torch
+    assert set(of_torch) - without_tensors <= set(DEVICES)
+
+
+@pytest.mark.parametrize(
+    ("spec", "layers"),
+    [("padim(n_components=4, sigma=2.5, bit_depth=8, resize=64)", "stage1"), ("patchcore(seed=3)", "stage3,stage1")],
+)
+def test_what_is_no_nonsense_is_not_refused(tmp_path: Path, spec: str, layers: str) -> None:
+    options = ("--detector", spec, "--layers", layers, "--device", "cpu")
+    told = told_by(TELL, "fit", tmp_path / "nope", "-o", tmp_path / "model.safetensors", *options)
+    assert f"{tmp_path / 'nope'}" in told["stderr"]  # the images are looked for next
+
+
+@pytest.mark.parametrize("name", [n for n, record in read_catalog("backbone").records.items() if not record["stages"]])
+def test_layers_of_the_catalog_are_all(name: str) -> None:
+    layers = read_catalog("backbone").records[name]["layers"]
+    with pytest.raises(InputError, match=f"expected different ones of {', '.join(layers)}$"):
+        registry.backbones.create(name, layers=["nope"])
 
 
 @pytest.mark.parametrize(

@@ -171,6 +171,8 @@ def test_a_table_fades_where_it_goes_on(page: Path, browser: Chromium) -> None:
     browser.wait(fades)
     browser.run("(box => { box.scrollLeft = box.scrollWidth; })($('board').closest('.scroll'))")
     browser.wait(f"!{fades}")
+    line = "getComputedStyle(document.querySelector('.controls')).position"
+    assert browser.run(line) == "relative"  # the line below them is placed by them, and not by the page
 
 
 @pytest.mark.parametrize("width", [390, 1440])

@@ -126,8 +126,9 @@ class TimedFit:
         with self._watching_memory():
             start = time.perf_counter()
             self.detector.fit_features(features)
-            different = len(np.unique(self.groups[rest])) > 1
-            if different and getattr(self.detector, "scores_need_calibration", False):
+            are_p_values = getattr(self.detector, "map_values", None) is not None
+            has_folds = getattr(self.detector, "scores_need_calibration", False) and len(set(self.groups[rest])) > 1
+            if are_p_values or has_folds:
                 self.detector.calibrate(folds=CALIBRATION_FOLDS, groups=self.groups[rest])
             self._model_bytes = self.detector.size_in_bytes()  # a detector may put its estimation off until asked
             seconds = time.perf_counter() - start

@@ -107,7 +107,7 @@ class TimedFit:
     extracted : Extracted
         Its features.
     groups : ndarray (n,)
-        Of the normal images. A detector whose maps are p-values is calibrated with each fit.
+        Of the normal images. A detector whose scores need it is calibrated with each fit.
     """
 
     def __init__(self, detector: Detector, extracted: Extracted, groups: np.ndarray) -> None:
@@ -126,7 +126,9 @@ class TimedFit:
         with self._watching_memory():
             start = time.perf_counter()
             self.detector.fit_features(features)
-            if getattr(self.detector, "map_values", None) is not None:
+            are_p_values = getattr(self.detector, "map_values", None) is not None
+            has_folds = getattr(self.detector, "scores_need_calibration", False) and len(set(self.groups[rest])) > 1
+            if are_p_values or has_folds:
                 self.detector.calibrate(folds=CALIBRATION_FOLDS, groups=self.groups[rest])
             self._model_bytes = self.detector.size_in_bytes()  # a detector may put its estimation off until asked
             seconds = time.perf_counter() - start
@@ -135,7 +137,7 @@ class TimedFit:
     def normal_p_values(self) -> Prediction | None:
         """What the calibration of a fit says of its normal images, cell by cell; None where no fit is calibrated."""
         calibration = self.detector.calibration_
-        if calibration is None:
+        if calibration is None or getattr(self.detector, "map_values", None) is None:
             return None
         return Prediction(calibration.scores, np.nan_to_num(calibration.normal_maps.of_normal))
 

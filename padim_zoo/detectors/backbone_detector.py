@@ -40,6 +40,7 @@ from padim_zoo.detectors.model_cost import ModelCost
 from padim_zoo.detectors.model_file import detector_from, to_state
 from padim_zoo.detectors.out_of_fold import out_of_fold
 from padim_zoo.detectors.p_value_maps import calibration_in_p_values
+from padim_zoo.detectors.pose_evidence import joined_by_poses
 from padim_zoo.detectors.prediction import Prediction
 from padim_zoo.detectors.reset import OF_BACKBONE, reset_fit
 from padim_zoo.detectors.scikit_learn import normal_images
@@ -537,6 +538,8 @@ class BackboneDetector(Detector, BackboneConfig, Generic[Model]):
         """
         if self.values_of_maps is not None:
             calibration = calibration_in_p_values(self, calibration)
+        else:
+            calibration = joined_by_poses(calibration)
         self.calibration_ = calibration.changed(adapted=self.learned_images_.adapted)
         if self.calibration_.caveat is not None:
             warnings.warn(self.calibration_.caveat, stacklevel=3)
@@ -574,6 +577,15 @@ class BackboneDetector(Detector, BackboneConfig, Generic[Model]):
         parts = features.in_parts(within if device == HOST else min(within, DEVICE_BLOCK_BYTES))
         scored = (score_part(self, model, part.to(device)) for part in parts)
         return self.with_scale(Prediction.gather(scored, len(features)))
+
+    def with_evidence(self, prediction: Prediction) -> Prediction:
+        """The prediction, and what else than embeddings says of the images; here nothing does."""
+        return prediction
+
+    @property
+    def scores_need_calibration(self) -> bool:
+        """Whether scores say more after :meth:`calibrate`, which is possible."""
+        return self.values_of_maps is not None
 
     # -- state -------------------------------------------------------------------------------------------------------
 

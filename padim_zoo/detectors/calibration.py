@@ -15,6 +15,7 @@ import numpy as np
 from padim_zoo.backbones.weight_provenance import not_out_of_sample
 from padim_zoo.core.errors import InputError
 from padim_zoo.detectors.config import DECIDES, FALSE_ALARM_RATE, REGION_AREAS
+from padim_zoo.detectors.pose_evidence import PoseEvidence
 from padim_zoo.detectors.regions import RegionRule
 from padim_zoo.metrics.conformal import can_promise, conformal_threshold, smallest_false_alarm_rate
 from padim_zoo.metrics.map_p_values import NormalMaps
@@ -73,6 +74,8 @@ class Calibration:
     map_maxima : ndarray (n, R, C), float32, or None
         The highest score of each normal image in each cell of its out-of-fold map, which p-values of pixels are made
         of (:mod:`padim_zoo.metrics.map_p_values`). None where there are no region peaks.
+    pose_evidence : PoseEvidence or None
+        What unusual poses do to scores: to those above, too. None of a detector that undoes no poses.
     """
 
     threshold: float
@@ -90,6 +93,7 @@ class Calibration:
     region_area: int = 1
     decides: str = DECIDES[0]
     map_maxima: np.ndarray | None = None
+    pose_evidence: PoseEvidence | None = None
 
     @staticmethod
     def by_hand(threshold: float, before: Calibration | None = None) -> Calibration:
@@ -301,7 +305,7 @@ class Calibration:
     def to_dict(self) -> dict[str, Any]:
         """All but the arrays, for JSON."""
         values = asdict(self)
-        for name in ARRAYS:
+        for name in (*ARRAYS, "pose_evidence"):
             del values[name]
         defaults = {one.name: one.default for one in fields(self) if one.default is not MISSING}
         return {name: value for name, value in values.items() if name not in defaults or value != defaults[name]}

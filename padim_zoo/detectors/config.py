@@ -190,8 +190,9 @@ class PaDiMConfig(MapConfig):
     register : str, optional
         Each image is brought to the mean pose of the part before it is embedded: ``"rigid"`` turns and shifts it,
         ``"translation"`` shifts it, and ``"auto"`` takes what gives the normal images the highest held-out likelihood,
-        or nothing. No more of a pose is undone than normal parts have. Maps are in the pixels of the image. See
-        :mod:`padim_zoo.detectors.registration`. Not with ``augment``, ``tta`` or ``roi``.
+        or nothing. No more of a pose is undone than normal parts have, and a calibrated detector lifts the score of a
+        pose that is rarer. Maps are in the pixels of the image. See :mod:`padim_zoo.detectors.registration` and
+        :mod:`padim_zoo.detectors.pose_evidence`. Not with ``augment``, ``tta`` or ``roi``.
     trim_patches : float, optional
         At each patch, the share of the normal images that is left out: those most unlike the others there, in (0, 0.5).
         See :mod:`padim_zoo.estimators.patch_trimming`. Not with ``augment``, nor with a mask for each image.

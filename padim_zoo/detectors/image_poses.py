@@ -10,7 +10,7 @@ if TYPE_CHECKING:
     import numpy as np
     from torch import Tensor
 
-    from padim_zoo.detectors.registration import Registration
+    from padim_zoo.detectors.normal_poses import NormalPoses
 
 
 @dataclass(frozen=True)
@@ -33,12 +33,13 @@ class ImagePoses:
     pose_p_value: np.ndarray
 
     @staticmethod
-    def of(poses: Tensor, registration: Registration) -> ImagePoses:
-        """Of poses (N, 3) that a registration found."""
+    def of(poses: Tensor, normal: NormalPoses) -> ImagePoses:
+        """Of poses (N, 3) that a registration found, compared with normal ones."""
         import numpy as np  # here, so that the names of the columns are had without it
 
-        values = np.concatenate([poses.double().numpy(), registration.p_values(poses).double().numpy()[:, None]], 1)
-        values[~(poses != 0).any(1).numpy()] = np.nan
+        found = poses.numpy()
+        values = np.concatenate([found.astype(np.float64), normal.p_values(found)[:, None]], 1)
+        values[~(found != 0).any(1)] = np.nan
         angle, x, y, p_value = values.T
         return ImagePoses(np.rad2deg(angle), x, y, p_value)
 

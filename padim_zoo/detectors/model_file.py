@@ -20,6 +20,7 @@ from padim_zoo.detectors.calibration import ARRAYS, Calibration
 from padim_zoo.detectors.config import DECIDES, REGION_AREAS
 from padim_zoo.detectors.image_facts import ImageFacts
 from padim_zoo.detectors.learned_images import LearnedImages
+from padim_zoo.detectors.pose_evidence import PoseEvidence
 from padim_zoo.detectors.storage import DetectorFile
 from padim_zoo.estimators.estimator import Estimator
 from padim_zoo.features.patch_embeddings import PatchEmbeddings, PatchSubset
@@ -40,6 +41,9 @@ STATISTICS_LEFT_OUT = (
 )
 
 MOST_PASSES = 1000
+
+POSE_ARRAYS = {"poses": 3, "distances": 2, "scores": 2}
+"""What a file holds of the evidence of poses: so many numbers of each image."""
 
 MODEL_DTYPES = ("float16", "float32")
 """Types that the factors of Gaussians can have in a file."""
@@ -104,6 +108,9 @@ def add_calibration(calibration: Calibration | None, header: dict[str, Any], arr
     for name in ARRAYS if calibration is not None else ():
         if (array := getattr(calibration, name)) is not None:
             arrays[f"calibration.{name}"] = torch.from_numpy(array)
+    evidence = None if calibration is None else calibration.pose_evidence
+    for name in POSE_ARRAYS if evidence is not None else ():
+        arrays[f"calibration.pose_evidence.{name}"] = torch.from_numpy(getattr(evidence, name))
 
 
 def calibration_in(file: DetectorFile) -> Calibration | None:
@@ -111,6 +118,7 @@ def calibration_in(file: DetectorFile) -> Calibration | None:
     if file.header["calibration"] is None:
         return None
     arrays: dict[str, Any] = {name: array.numpy() for name, array in file.arrays("calibration.").items()}
+    of_poses: dict[str, Any] = {name: arrays.pop(f"pose_evidence.{name}", None) for name in POSE_ARRAYS}
     calibration = Calibration(**file.header["calibration"], **arrays)
     fields = Fields(file.header["calibration"], "calibration.")
     fields.number("threshold")
@@ -136,6 +144,11 @@ def calibration_in(file: DetectorFile) -> Calibration | None:
         raise FieldError(f"calibration.decides is {calibration.decides}, which has no threshold")
     if calibration.scores.ndim != 1 or not np.isfinite(calibration.scores).all():
         raise FieldError("calibration.scores are not one finite number for each image")
+    if any(array is not None for array in of_poses.values()):
+        for name, numbers in POSE_ARRAYS.items():
+            if of_poses[name] is None or of_poses[name].shape != (len(calibration.scores), numbers):
+                raise FieldError(f"calibration.pose_evidence.{name} are not {numbers} numbers for each image")
+        calibration = calibration.changed(pose_evidence=PoseEvidence(**of_poses, groups=calibration.groups))
     return calibration
 
 

@@ -13,6 +13,7 @@ from padim_zoo.core.spill import spill_above
 from padim_zoo.detectors.calibration import Calibration
 from padim_zoo.detectors.equal_images import groups_with_copies
 from padim_zoo.detectors.held_out import HeldOutScores, folds_of
+from padim_zoo.detectors.pose_evidence import PoseEvidence
 from padim_zoo.detectors.prediction import Prediction
 from padim_zoo.detectors.scoring import score_apart
 from padim_zoo.features.features import rows_of
@@ -52,7 +53,11 @@ def out_of_fold(
             for images in held_out:
                 scores.add(images, score_normal(detector, model, embeddings, images))
                 progress.advance(len(images))
-    return scores.calibration(len(cut))
+    calibration, poses = scores.calibration(len(cut)), embeddings.poses
+    if poses is None or poses.found is None:
+        return calibration
+    found = poses.found.numpy().copy()  # a file holds both
+    return calibration.changed(pose_evidence=PoseEvidence.of(calibration, found, cut))
 
 
 def require_samples(detector: BackboneDetector[Any], purpose: str) -> Samples:

@@ -18,6 +18,7 @@ from padim_zoo.core.errors import InputError
 from padim_zoo.detectors.calibration import Calibration
 from padim_zoo.detectors.config import DECIDES, MAP_VALUES, REGION_AREAS
 from padim_zoo.detectors.map_score import MapScore
+from padim_zoo.detectors.pose_evidence import joined_by_poses
 from padim_zoo.detectors.prediction import Prediction
 from padim_zoo.metrics.conformal import conformal_threshold
 from padim_zoo.metrics.map_p_values import cell_size
@@ -137,4 +138,5 @@ def calibration_in_p_values(detector: BackboneDetector[Any], calibration: Calibr
     low, high = np.nanquantile(normal.of_normal, [0.5, 1 - PIXEL_FALSE_ALARM_RATE]).tolist()
     threshold = conformal_threshold(scores, rate, calibration.groups)
     made = calibration.changed(threshold=threshold, scores=scores, region_peaks=peaks, map_low=low, map_high=high)
+    made = joined_by_poses(made)
     return made.with_decisions_of(calibration)

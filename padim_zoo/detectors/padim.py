@@ -25,6 +25,7 @@ from padim_zoo.detectors.config import SMALL_FIT, PaDiMConfig, check_trim_patche
 from padim_zoo.detectors.feature_extractor import FeatureExtractor
 from padim_zoo.detectors.image_poses import ImagePoses
 from padim_zoo.detectors.merging import merge_images
+from padim_zoo.detectors.normal_poses import NormalPoses
 from padim_zoo.detectors.padim_file import InFile, padim_in, padim_to_file, registration_to_file, statistics_for
 from padim_zoo.detectors.padim_network import PaDiMNetwork, padim_network
 from padim_zoo.detectors.prediction import Prediction
@@ -308,17 +309,30 @@ class PaDiM(BackboneDetector[Gaussian], PaDiMConfig):
                 trust = self.registration_.trust(grid, self.image_size_)
                 distances, seen = distances * trust, seen & (trust > 0)
             moved = anomaly_maps(distances, frame, self.sigma, self.pad_mode, counted=seen)
-            maps = poses.to_image(moved)
-            if self.registration_ is not None:
-                maps = self.registration_.joined(maps, poses)
-            prediction = Prediction.from_maps(maps, threshold=self.threshold_, roi_masks=None)
+            prediction = Prediction.from_maps(poses.to_image(moved), threshold=self.threshold_, roi_masks=None)
             if self.registration_ is None or poses.found is None:
                 return prediction
-            return replace(prediction, poses=ImagePoses.of(poses.found, self.registration_))
+            return replace(prediction, poses=ImagePoses.of(poses.found, self._normal_poses(self.registration_)))
         edges = self.pad_mode
         with one_thread_for(squared.numel()):
             distances = squared.sqrt()
         return predict_patches(self, distances, grid, roi_masks=roi_masks, counted=counted, edges=edges)
+
+    def with_evidence(self, prediction: Prediction) -> Prediction:
+        """With scores and maps that unusual poses have lifted, where a calibration says how rare these are."""
+        evidence = None if self.calibration_ is None else self.calibration_.pose_evidence
+        return prediction if evidence is None else evidence.lift(prediction)
+
+    def _normal_poses(self, registration: Registration) -> NormalPoses:
+        evidence = None if self.calibration_ is None else self.calibration_.pose_evidence
+        return registration.normal_poses if evidence is None else evidence.normal
+
+    @property
+    def scores_need_calibration(self) -> bool:
+        """Whether scores say more after :meth:`calibrate`, which is possible: p-values, and how rare a pose is."""
+        return self.values_of_maps is not None or (
+            self.registration_ is not None and isinstance(self.statistics_, Samples)
+        )
 
     # -- state -------------------------------------------------------------------------------------------------------
 

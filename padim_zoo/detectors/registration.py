@@ -17,19 +17,11 @@ from torch import Tensor
 from padim_zoo.detectors.contours import mean_contours, settled
 from padim_zoo.detectors.mean_image import LEAST_GAIN, STEPS, MeanImage, reduced
 from padim_zoo.detectors.mean_pose import left_out_correlations, mean_pose
+from padim_zoo.detectors.normal_poses import NormalPoses, distances_between
 from padim_zoo.features.poses import Poses, wrapped
 
 SCRAMBLED = 50
 """Images without shapes that say what chance does."""
-
-LEAST_SPREAD = 0.1
-"""Of normal distances between poses, as a share of the largest."""
-
-SMALLEST = 1e-300
-"""The smallest p-value of a pose."""
-
-EVIDENCE_POWER = 8
-"""Of a pixel's share of the worst distance: with it falls what the pose adds. Half the worst takes 0.4 %."""
 
 ENOUGH_SHOWN, TRUST_POWER = 0.5, 0.25
 """The share of normal images that have to show a place, and how the trust in it falls where fewer do."""
@@ -103,43 +95,11 @@ class Registration:
         first, second = (gaps if len(self.normal) > 1 else torch.zeros(1) for gaps in nearest)
         return first, second
 
-    def p_values(self, poses: Tensor) -> Tensor:
-        """How usual poses (n, 3) are, (n,): the share of normal poses that are as far from all others.
-
-        Angle and shift each have one, and the smaller counts twice. No rank tells p-values below those of the farthest
-        normal pose. Beyond it an exponential tail goes on, whose mean excess is the standard deviation of the normal
-        distances.
-        """
-        p = []
-        for gaps, differences in zip(self._gaps, _differences(poses, self.normal), strict=True):
-            nearest = differences.amin(1)
-            ranks = (1 + (gaps >= nearest[:, None]).sum(1)) / (len(gaps) + 1)
-            spread = gaps.std(correction=0).clamp_min(LEAST_SPREAD * gaps[-1]).clamp_min(1e-6)
-            p.append(ranks.double() * (-(nearest - gaps[-1]).clamp_min(0) / spread).double().exp())
-        return (2 * torch.stack(p).amin(0)).clamp(SMALLEST, 1)
-
-    def evidence(self, poses: Poses) -> Tensor | None:
-        """What the poses add to the squared distance of the worst patch, (n,); None where they are not known.
-
-        It is -2 ln p of a part that is farther from all normal poses than any of these from its nearest, and 0 of all
-        others. Squared distances are -2 ln of a likelihood too.
-        """
-        if poses.found is None:
-            return None
-        odd = torch.stack(self._beyond(poses.found)).any(0) & (poses.found != 0).any(1)
-        return torch.where(odd, -2 * self.p_values(poses.found).log(), 0.0).float()
-
-    def joined(self, maps: Tensor, poses: Poses) -> Tensor:
-        """Maps (n, H, W) with the evidence of the poses: the map says where, the pose how surely.
-
-        All of it comes to the worst pixel, and to another the more, the nearer this comes to the worst. So normal
-        pixels of an image whose part is misplaced stay as they are.
-        """
-        added = self.evidence(poses)
-        if added is None:
-            return maps
-        shares = maps / maps.amax((1, 2), keepdim=True).clamp_min(1e-6)
-        return (maps.square() + added[:, None, None] * shares**EVIDENCE_POWER).sqrt()
+    @cached_property
+    def normal_poses(self) -> NormalPoses:
+        """What poses are compared with where no calibration is: each normal one was compared with all others."""
+        poses, images = self.normal.numpy(), np.arange(len(self.normal))
+        return NormalPoses(poses, distances_between(poses, [(images[i : i + 1], np.delete(images, i)) for i in images]))
 
     def trust(self, grid: tuple[int, int], image_size: tuple[int, int]) -> Tensor:
         """What distances at the patches of the mean pose are multiplied by, (h, w), up to 1.

@@ -55,7 +55,7 @@ def predict_images(detector: BackboneDetector[Any], images: Any, roi: Any) -> Pr
     features = extractor.features(passing.images, roi=roi, check_size=check_size, in_work=at_once, device=device)
     if extractor.canvas is None:
         embedded = joined(map(partial(embed_to_score, detector), features), at_once)
-        scored = (in_map_values(detector, score_views(detector, model, batch)) for batch in embedded)
+        scored = (as_told(detector, score_views(detector, model, batch)) for batch in embedded)
     else:
         scored = (score_part(detector, model, part) for part in features)
     prediction = Prediction.concatenate(list(scored)) if count is None else Prediction.gather(scored, count)
@@ -85,12 +85,17 @@ def embed_to_score(detector: BackboneDetector[Any], features: Features) -> Patch
 def score_part(detector: BackboneDetector[Any], model: Any, features: Features) -> Prediction:
     """Scores of images by their features; where these lie on a canvas, of each image alone."""
     if features.sizes is None:
-        return in_map_values(detector, score_views(detector, model, embed_to_score(detector, features)))
+        return as_told(detector, score_views(detector, model, embed_to_score(detector, features)))
     parts = []
     for one in features.apart():
         alone = of_size(detector, one.image_size)
         parts.append(score_views(alone, model, embed_to_score(alone, one)).on_canvas(features.image_size))
     return Prediction.concatenate(parts)
+
+
+def as_told(detector: BackboneDetector[Any], prediction: Prediction) -> Prediction:
+    """With what a calibration says of scores and maps of new images: p-values, and evidence beside embeddings."""
+    return detector.with_evidence(in_map_values(detector, prediction))
 
 
 def score_apart(detector: BackboneDetector[Any], model: Any, embeddings: PatchEmbeddings) -> Prediction:

@@ -44,6 +44,23 @@ def in_runtime(backbone: Backbone, runtime: str) -> Backbone:
         return backbone.run_by(None)
 
 
+def why_torch(backbone: Backbone, image_size: tuple[int, int]) -> str:
+    """Why ``"auto"`` has torch run a backbone whatever the number of images, or an empty string.
+
+    Parameters
+    ----------
+    backbone : Backbone
+    image_size : (int, int)
+        Height and width after the transform.
+    """
+    if backbone.device.type != "cpu":
+        return f"the backbone is on {backbone.device.type}"
+    if math.prod(image_size) > AT_ONCE_PIXELS:
+        side = math.isqrt(AT_ONCE_PIXELS)
+        return f"images of more than {side}x{side} pixels take less memory there"
+    return ""
+
+
 def decide_runtime(backbone: Backbone, images: int, image_size: tuple[int, int], *, alone: bool) -> Choice | None:
     """The measured choice of a runtime for some images, or None where torch is to stay.
 
@@ -61,7 +78,7 @@ def decide_runtime(backbone: Backbone, images: int, image_size: tuple[int, int],
         Whether they pass through the network one by one.
     """
     at_once = backbone.images_at_once(*image_size)
-    if at_once is None or math.prod(image_size) > AT_ONCE_PIXELS:
+    if at_once is None or why_torch(backbone, image_size):
         return None
     in_torch = backbone.run_by(None)
 

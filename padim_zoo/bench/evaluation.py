@@ -18,7 +18,7 @@ from padim_zoo.data.sample import Category, Sample
 from padim_zoo.data.saturation import saturation_shares
 from padim_zoo.data.unreadable import naming_unreadable
 from padim_zoo.detectors.config import DECIDES
-from padim_zoo.detectors.description import runtime_of, unpromised
+from padim_zoo.detectors.description import describe_runtime, unpromised
 from padim_zoo.detectors.detector import Detector
 from padim_zoo.detectors.overlap import count_near_copies, new_samples
 from padim_zoo.detectors.prediction import Prediction
@@ -154,7 +154,7 @@ class Evaluation:
             for rate, threshold in ({} if calibration is None else calibration.thresholds()).items()
         ]
         notes = [*scored.notes, *result.notes]
-        notes += [f"the backbone runs in {runs}"] if (runs := runtime_of(detector)) else []
+        notes += [f"the backbone runs in {runs}"] if (runs := describe_runtime(detector)) else []
         if calibration is not None:
             alarms, doubt = thresholds[0]["false_alarms"], None
             rate = {"image": calibration.false_alarm_rate, "region": calibration.region_rate}.get(prediction.decides)

@@ -21,7 +21,7 @@ from padim_zoo.core.memory import is_out_of_memory
 from padim_zoo.core.numbers import number_of
 from padim_zoo.core.printable import printable
 from padim_zoo.core.progress import stage
-from padim_zoo.detectors.description import blocks_of, coverage_of, runtime_of
+from padim_zoo.detectors.description import blocks_of, coverage_of, describe_runtime
 from padim_zoo.pictures.kinds import PictureChoice
 from padim_zoo.report.score_file import Row, ScoreFile, digest_of_model, is_stream, to_text
 
@@ -205,7 +205,7 @@ def predict(
         click.echo(f"scores of {number_of(len(rows), 'image')}{earlier} in {target}{pictures_in}", err=True)
     if blocks := blocks_of(detector):
         click.echo(f"streams in {blocks}", err=True)
-    if runs := runtime_of(detector):
+    if runs := describe_runtime(detector):
         click.echo(f"runtime {runs}", err=True)
     seen = coverage_of(detector, paths)
     click.echo(str(seen), err=True)

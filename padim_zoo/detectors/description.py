@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from padim_zoo.backbones.backbone import Backbone
     from padim_zoo.data.coverage import Coverage
     from padim_zoo.data.sample import Sample
 
@@ -28,26 +29,36 @@ def blocks_of(detector: Any) -> str:
     return "; ".join(dict.fromkeys(str(each) for each in blocks if each is not None))
 
 
-def runtime_of(detector: Any) -> str:
+def describe_runtime(detector: Any) -> str:
     """What runs the backbone, or those of all members, where that is not torch, or was asked for; else empty."""
-    from padim_zoo.runtimes.runtime import AUTO, RUNTIMES, TORCH
+    from padim_zoo.runtimes.runtime import AUTO, TORCH
 
-    none = not any(runtime.is_installed for runtime in RUNTIMES.values())
     named = []
     for part in parts_of(detector):
         backbone = getattr(part, "backbone_", None)
         if backbone is not None and (backbone.choice is not None or backbone.runtime != TORCH):
             named.append(str(backbone.choice or backbone.runtime))
         elif backbone is not None and getattr(part, "runtime", None) == AUTO:
-            named.append("torch: no other is installed" if none else "torch: these images do not repay another")
+            named.append(f"torch: {_why_torch(part, backbone)}")
     return "; ".join(dict.fromkeys(named))
+
+
+def _why_torch(detector: Any, backbone: Backbone) -> str:
+    from padim_zoo.backbones.conversion import why_torch
+    from padim_zoo.runtimes.runtime import RUNTIMES
+
+    if not any(runtime.is_installed for runtime in RUNTIMES.values()):
+        return "no other is installed"
+    size = detector.image_size_
+    tiles = detector.extractor.tile_layout(size)
+    return why_torch(backbone, size if tiles is None else tiles.tile_size) or "these images do not repay another"
 
 
 def describe_work(detector: Any, seen: Coverage) -> dict[str, str]:
     """What was looked at and how it was computed, by titles: transform; blocks and runtime if they are not usual."""
     rows = {"transform": str(detector.transform), "looks at": seen.shares.removeprefix("looks at ")}
     rows |= {"streams": f"in {blocks}"} if (blocks := blocks_of(detector)) else {}
-    return rows | ({"runtime": runs} if (runs := runtime_of(detector)) else {})
+    return rows | ({"runtime": runs} if (runs := describe_runtime(detector)) else {})
 
 
 def parts_of(detector: Any) -> Sequence[Any]:

@@ -278,8 +278,9 @@ class FeatureExtractor:
         at_once : int, optional
             How many come at once, if not ``batch_size``. What was decided for others is then decided anew.
         """
-        if at_once is not None:
-            check_whole_number("at_once", at_once, 1)
+        for name, value, least in (("images", images, 0), ("at_once", at_once, 1)):
+            if value is not None:
+                check_whole_number(name, value, least)
         if images is None or resolve_runtime(self.config.runtime) != AUTO:
             return
         in_16_bits = self.build_backbone().precision != "float32"

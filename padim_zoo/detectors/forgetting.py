@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Iterator
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -16,7 +17,7 @@ import numpy as np
 
 from padim_zoo.backbones.conversion import in_runtime
 from padim_zoo.backbones.weight_provenance import count_adapted
-from padim_zoo.core.errors import InputError
+from padim_zoo.core.errors import InputError, MissingExtraError
 from padim_zoo.core.spill import spill_above
 from padim_zoo.data.image_hashes import HashedImages
 from padim_zoo.data.sources import image_items
@@ -138,17 +139,18 @@ def _run_as_fitted(detector: BackboneDetector[Any]) -> BackboneDetector[Any]:
     In 16 bits that leaves traces, which a warning says.
     """
     name, backbone = detector.runtime_, detector.build_backbone()
-    if name != TORCH and not (name in RUNTIMES and RUNTIMES[name].is_installed):
-        if backbone.precision != "float32":
-            warnings.warn(
-                f"the images were learned by {name} and are taken out by {backbone.runtime} in {backbone.precision}: "
-                "about 1 % of them stays in the model; fit again without them",
-                stacklevel=3,
-            )
-        return detector
-    again = detector.with_backbone(in_runtime(backbone, name))
-    again.runtime = name
-    return again
+    if name == TORCH or name in RUNTIMES:
+        with suppress(MissingExtraError):  # or broken
+            again = detector.with_backbone(in_runtime(backbone, name))
+            again.runtime = name
+            return again
+    if backbone.precision != "float32":
+        warnings.warn(
+            f"the images were learned by {name} and are taken out by {backbone.runtime} in {backbone.precision}: "
+            "about 1 % of them stays in the model; fit again without them",
+            stacklevel=3,
+        )
+    return detector
 
 
 def _moments_without(detector: BackboneDetector[Any], moments: Moments, found: ForgottenImages) -> Moments:

@@ -373,6 +373,12 @@ def test_a_runtime_of_their_own_is_not_decided_anew(measured: list[str]) -> None
         detector.expect(1000, at_once=0)
 
 
+@pytest.mark.parametrize("images", [-1, 2.5, True, "5"])
+def test_what_is_expected_is_a_number_of_images(images: Any) -> None:
+    with pytest.raises(InputError, match=r"images is .*: expected a whole number"):
+        PaDiM(**OPTIONS).expect(images)
+
+
 @pytest.mark.parametrize(
     ("options", "at_once", "expected"),
     [
@@ -544,6 +550,23 @@ def test_images_that_other_runtimes_learned_leave_traces_in_bfloat16(
     fitted.forget(images[2:])
     told = [each for each in recwarn if "learned by openvino+torch and are taken out by torch" in str(each.message)]
     assert len(told) == warned
+
+
+def test_images_are_taken_out_by_torch_where_their_runtime_is_broken(
+    monkeypatch: pytest.MonkeyPatch, recwarn: pytest.WarningsRecorder
+) -> None:
+    def broken(self: Runtime) -> str:
+        raise MissingExtraError("openvino", "the runtime openvino")
+
+    images = noise(20, 64, 64)
+    fitted = PaDiM(n_components=8, **{**OPTIONS, "precision": "bfloat16"}).fit(images)
+    fitted.statistics_ = fitted.moments_of(fitted.statistics_, fitted.statistics_.mean)
+    fitted.fitted_by = "openvino"
+    monkeypatch.setattr(Runtime, "is_installed", True)
+    monkeypatch.setattr(Runtime, "version", broken)
+    fitted.forget(images[2:])
+    assert fitted.learned_images_.n == 2
+    assert any("learned by openvino and are taken out by torch" in str(each.message) for each in recwarn)
 
 
 def test_members_of_an_ensemble_have_one_runtime(measured: list[str]) -> None:

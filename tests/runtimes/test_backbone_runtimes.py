@@ -556,7 +556,7 @@ def test_images_are_taken_out_by_torch_where_their_runtime_is_broken(
     monkeypatch: pytest.MonkeyPatch, recwarn: pytest.WarningsRecorder
 ) -> None:
     def broken(self: Runtime) -> str:
-        raise MissingExtraError("openvino", "the runtime openvino")
+        raise MissingExtraError("openvino", "openvino", "the runtime openvino")
 
     images = noise(20, 64, 64)
     fitted = PaDiM(n_components=8, **{**OPTIONS, "precision": "bfloat16"}).fit(images)

@@ -11,13 +11,14 @@ import torch
 from scipy.ndimage import gaussian_filter
 from torch.nn.functional import avg_pool2d
 
-from benchmarks.drawn_parts import PARTS, draw, drawn_poses
-from benchmarks.drawn_parts import errors as pose_errors
 from padim_zoo.detectors.contours import AROUND, LEAST_CONTRAST, contours, in_fine_gray, settled
 from padim_zoo.detectors.mean_image import FIRST_STEPS, LAST_STEPS, SIZE, MeanImage, reduced
 from padim_zoo.detectors.mean_pose import mean_pose
 from padim_zoo.detectors.registration import Registration, register
 from padim_zoo.features.poses import inverse, multiply
+from tests.benchmark_scripts import load
+
+drawn_parts = load("drawn_parts")
 
 SIDE = 128
 
@@ -129,12 +130,14 @@ def test_the_best_candidate_is_that_of_each_alone(learned):
 
 def test_parts_that_look_alike_upside_down_all_lie_one_way():
     """A mean that starts from one image alone has some of them upside down, for the light is stronger than the ring."""
-    truth = drawn_poses(40, 0)
+    truth = drawn_parts.drawn_poses(40, 0)
     for name in ("screw, strong light", "thin pin"):
-        drawn = np.stack([draw(PARTS[name], pose, number, 256)[0] for number, pose in enumerate(truth)])
+        drawn = np.stack(
+            [drawn_parts.draw(drawn_parts.PARTS[name], pose, number, 256)[0] for number, pose in enumerate(truth)]
+        )
         found, reason = register(in_fine_gray(torch.from_numpy(drawn)[:, None]), (256, 256), "rigid", 0)
         assert found is not None, reason
-        upside_down, _, shifts = pose_errors(found.normal, truth)
+        upside_down, _, shifts = drawn_parts.errors(found.normal, truth)
         assert upside_down == 0, name
         assert shifts.mean() < 1.5, name
 

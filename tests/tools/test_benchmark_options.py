@@ -2,16 +2,14 @@
 
 from __future__ import annotations
 
-import importlib.util
 import sys
-from pathlib import Path
 from types import ModuleType
 
 import click
 import pytest
 from click.testing import CliRunner
 
-SCRIPTS = Path(__file__).parents[2] / "benchmarks"
+from tests.benchmark_scripts import load
 
 POSITIVE = {
     "busy_neighbor": ["--size", "--seconds"],
@@ -49,25 +47,18 @@ CASES = [
 ]
 
 
-def load(name: str, monkeypatch: pytest.MonkeyPatch) -> ModuleType:
-    monkeypatch.syspath_prepend(SCRIPTS)
+def script(name: str) -> ModuleType:
     if name in ("chaos", "cluster_memory", "scaling"):
         pytest.importorskip("distributed")
-    spec = importlib.util.spec_from_file_location(f"script_{name}", SCRIPTS / f"{name}.py")
-    assert spec is not None
-    assert spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    monkeypatch.setitem(sys.modules, spec.name, module)  # where dataclasses look for it
-    spec.loader.exec_module(module)
-    return module
+    return load(name)
 
 
-@pytest.mark.parametrize(("script", "option", "value"), CASES)
+@pytest.mark.parametrize(("command", "option", "value"), CASES)
 def test_a_script_refuses_nonsense(
-    script: str, option: str, value: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    command: str, option: str, value: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    name, *needed = script.split()
-    module, words = load(name, monkeypatch), [*needed, f"{option}={value}"]
+    name, *needed = command.split()
+    module, words = script(name), [*needed, f"{option}={value}"]
     if isinstance(module.main, click.Command):
         result = CliRunner().invoke(module.main, words)
         assert result.exit_code == 2, result.output
@@ -84,7 +75,7 @@ def test_a_script_refuses_nonsense(
 
 
 def test_a_line_is_not_made_of_one_number(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
-    module = load("cluster_memory", monkeypatch)
+    module = script("cluster_memory")
     monkeypatch.setattr(sys, "argv", ["cluster_memory.py", "--images", "5", "5"])
     with pytest.raises(SystemExit, match="2"):
         module.main()
@@ -92,7 +83,7 @@ def test_a_line_is_not_made_of_one_number(monkeypatch: pytest.MonkeyPatch, capsy
 
 
 def test_what_makes_sense_is_read(monkeypatch: pytest.MonkeyPatch) -> None:
-    options = load("script_options", monkeypatch)
+    options = script("script_options")
     assert options.several(options.whole())("1,32") == [1, 32]
     assert (options.whole(0)("0"), options.above(0, 1)("1"), options.within(0, 180)("0")) == (0, 1.0, 0.0)
     assert options.by_name("resnet18=a=b") == ("resnet18", "a=b")

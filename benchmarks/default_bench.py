@@ -45,7 +45,7 @@ def main() -> int:
     asked = parser.parse_args()
     checkouts = {"other": asked.other.resolve(), "this": Path(__file__).resolve().parents[1]}
     least = dict.fromkeys(checkouts, (float("inf"), float("inf")))
-    if not (Path(asked.other) / "padim_zoo").is_dir():
+    if not (asked.other / "padim_zoo").is_dir():
         parser.error(f"--other is {asked.other}: expected a checkout of padim-zoo")
     for _ in range(asked.rounds):
         for name, checkout in checkouts.items():

@@ -157,7 +157,7 @@ def main() -> None:
     commands = parser.add_subparsers(required=True)
     writing = commands.add_parser("write", help="images and masks of screws, in the layout of MVTec AD")
     writing.add_argument("target", type=Path)
-    writing.add_argument("--light", type=above(0), default=1, help="strength of the lamp (1)")
+    writing.add_argument("--light", type=above(0, 10), default=1, help="strength of the lamp (1)")
     writing.add_argument("--side", type=whole(LEAST_SIDE), default=512, help="pixels along a side (512)")
     writing.add_argument("--train", type=whole(), default=160, help="normal images (160)")
     writing.add_argument("--good", type=whole(), default=40, help="normal test images (40)")
@@ -171,8 +171,6 @@ def main() -> None:
     arguments = parser.parse_args()
     if "target" in arguments and arguments.target.exists():
         parser.error(f"{arguments.target} is there already: name another folder")
-    if "light" in arguments and not 0 <= arguments.light <= 10:  # nor is NaN
-        parser.error(f"--light is {arguments.light}: expected 0 to 10")
     try:
         arguments.run(arguments)
     except OSError as error:

@@ -36,10 +36,7 @@ def above(bound: float, most: float = math.inf) -> Callable[[str], float]:
     """Reads finite numbers above a bound, up to ``most``."""
 
     def read(text: str) -> float:
-        try:
-            value = float(text)
-        except ValueError:
-            value = math.nan
+        value = _number(text)
         if not (bound < value <= most and math.isfinite(value)):
             up_to = f" and up to {most:g}" if most < math.inf else ""
             raise argparse.ArgumentTypeError(f"found {text!r}, expected a number above {bound:g}{up_to}")
@@ -48,14 +45,18 @@ def above(bound: float, most: float = math.inf) -> Callable[[str], float]:
     return read
 
 
+def _number(text: str) -> float:
+    try:
+        return float(text)
+    except ValueError:
+        return math.nan
+
+
 def within(least: float, most: float) -> Callable[[str], float]:
     """Reads numbers from ``least`` to ``most``."""
 
     def read(text: str) -> float:
-        try:
-            value = float(text)
-        except ValueError:
-            value = math.nan
+        value = _number(text)
         if not least <= value <= most:
             raise argparse.ArgumentTypeError(f"found {text!r}, expected a number from {least:g} to {most:g}")
         return value

@@ -126,6 +126,7 @@ class TimedFit:
         with self._watching_memory():
             start = time.perf_counter()
             self.detector.fit_features(features)
+            # Without one there are no p-values, so equal images are refused. Poses go without.
             are_p_values = getattr(self.detector, "map_values", None) is not None
             has_folds = getattr(self.detector, "scores_need_calibration", False) and len(set(self.groups[rest])) > 1
             if are_p_values or has_folds:

@@ -106,8 +106,8 @@ class Ensemble(Detector, EnsembleConfig):
             return
         numbers: list[Any] = list(self.weights) if isinstance(self.weights, (Sequence, np.ndarray)) else []
         are_numbers = all(isinstance(each, Real) and not isinstance(each, bool) for each in numbers)
-        fit = are_numbers and len(numbers) == len(self.members)
-        if not fit or not np.isfinite(numbers).all() or min(numbers) < 0 or not sum(numbers) > 0:
+        one_each = are_numbers and len(numbers) == len(self.members)
+        if not one_each or not np.isfinite(numbers).all() or min(numbers) < 0 or not sum(numbers) > 0:
             raise InputError(
                 f"weights are {self.weights!r}: expected {len(self.members)} numbers, none negative and not all 0"
             )

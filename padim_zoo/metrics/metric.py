@@ -13,7 +13,7 @@ import numpy as np
 
 from padim_zoo.metrics.confidence import PairedDifference, bootstrap_interval, paired_difference
 from padim_zoo.metrics.per_image_overlap import mean_of_images, percentile_of_images
-from padim_zoo.metrics.ranked_test_set import RankedTestSet
+from padim_zoo.metrics.ranked_test_set import UNDEFINED, RankedTestSet
 from padim_zoo.metrics.ranking import auroc, average_precision
 from padim_zoo.metrics.region_overlap import QUARTERS, aupro, aupro_of_quarter, detected_regions, spro
 from padim_zoo.metrics.thresholds import f1_at, false_positive_rate_at
@@ -171,7 +171,7 @@ def title_of(name: str) -> str:
 
 def is_undefined_note(note: str, names: Iterable[str]) -> bool:
     """Whether a note says why one of the metrics is undefined."""
-    return note.startswith(tuple(f"{title_of(name)} is undefined: " for name in names))
+    return note.startswith(tuple(f"{title_of(name)}{UNDEFINED}" for name in names))
 
 
 def confidence_intervals(labels: np.ndarray, scores: np.ndarray) -> dict[str, float]:

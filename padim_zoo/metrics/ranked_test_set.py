@@ -18,6 +18,9 @@ from padim_zoo.metrics.region_overlap import Regions, rank_pixels
 from padim_zoo.metrics.scored_pixels import ScoredPixels
 from padim_zoo.metrics.thresholds import pixel_threshold as threshold_of_pixels
 
+UNDEFINED = " is undefined: "
+"""Between the title of a metric and the reason, in a note."""
+
 _NO_PIXELS, _NO_REGIONS = rank_pixels([], [])
 
 
@@ -113,7 +116,7 @@ def rank_test_set(
             notes.append("AUPIMO is over false positive rates from {:g} to {:g}".format(*aupimo_bounds))
         if not tail.sufficient:
             notes.append(
-                f"AUPIMO is undefined: normal test images have {tail.count:,} pixels, "
+                f"AUPIMO{UNDEFINED}normal test images have {tail.count:,} pixels, "
                 f"and a false positive rate of {aupimo_bounds[0]:g} takes {tail.least_count:,}"
             )
         if pixel_threshold is None and len(of_normal):

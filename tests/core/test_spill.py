@@ -82,6 +82,17 @@ def test_what_lies_on_disk_gives_the_distances_and_thresholds_of_memory(monkeypa
     assert calibration.threshold == pytest.approx(literal.threshold, rel=1e-5)
 
 
+@pytest.mark.parametrize("on_disk", [False, True])
+@pytest.mark.parametrize("part_bytes", [1, 300, 10**6])
+def test_columns_are_joined_as_torch_joins_them(monkeypatch, on_disk, part_bytes):
+    monkeypatch.setattr(arrays, "PART_BYTES", part_bytes)
+    generator = torch.Generator().manual_seed(0)
+    parts = [torch.randn(7, columns, 4, generator=generator) for columns in (3, 1, 5)]
+    with arrays.spill_above(0 if on_disk else 10**9):
+        joined = arrays.join_columns(parts)
+    assert torch.equal(joined, torch.cat(parts, 1))
+
+
 def test_released_arrays_keep_their_content():
     with arrays.spill_above(0):
         array = arrays.empty(3000, 7, dtype=torch.float64)

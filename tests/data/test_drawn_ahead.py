@@ -16,6 +16,12 @@ from padim_zoo.data.synthetic import ahead, dataset, generate, synthetic
 FEW = {"train": 2, "good": 1, "defects_per_kind": 1, "size": 48}
 
 
+@pytest.fixture(autouse=True)
+def nothing_is_drawn_yet(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Commands that other tests had refused may have left something to be drawn in this process."""
+    monkeypatch.setattr(ahead, "_drawing", {})
+
+
 def test_another_process_draws_the_same_files(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     expected = generate(tmp_path / "expected", categories=["cable", "wood"], **FEW)
     generate(tmp_path / "ahead", categories=["cable"], **FEW)
